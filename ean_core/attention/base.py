@@ -1,0 +1,52 @@
+"""What every attention module is: a re-weighting of a residual branch that may carry a state along the stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from mmengine.registry import Registry
+from torch import nn
+
+State = tuple[torch.Tensor, ...] | None
+"""What a module hands to the next connected block of its stage: ``None`` before the first one."""
+
+ATTENTION = Registry("attention", scope="ean_core")
+"""Attention modules by name; a module is built as ``cls(channels=C, **options)``."""
+
+
+class Attention(nn.Module):
+    """Base of the attention modules.
+
+    ``forward(x, state) -> (x', state')`` with ``x`` and ``x'`` of shape (N, C, H, W): ``x' = M(x) * x`` for a mask
+    ``M`` in (0, 1). A stateless module returns the state that it was given. A stateful one takes ``None`` as the
+    start of a stage, keeps nothing on itself, and returns its new state, so nothing leaks between stages or calls.
+    """
+
+    stateful: ClassVar[bool] = False
+
+    def forward(self, x: torch.Tensor, state: State = None) -> tuple[torch.Tensor, State]:
+        """Recalibrate ``x`` (N, C, H, W)."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward(x, state)")
+
+
+def build_attention(config: Mapping[str, Any], channels: int) -> Attention:
+    """Build a module from its dict, e.g. ``build_attention(dict(type="SE", reduction=16), channels=256)``.
+
+    Args:
+        config: ``type`` (a registered name) and the module's options.
+        channels: Number of channels ``C`` of the branch that it re-weights.
+
+    Raises:
+        ValueError: Unknown type or option, or options that do not fit ``channels``.
+    """
+    options = dict(config)
+    name = options.pop("type", None)
+    cls = ATTENTION.module_dict.get(name)
+    if cls is None:
+        raise ValueError(f"unknown attention {name!r}: known are {', '.join(sorted(ATTENTION.module_dict))}")
+    try:
+        return cls(channels=channels, **options)
+    except TypeError as error:
+        raise ValueError(f"attention {name}: {error}") from error

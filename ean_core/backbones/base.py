@@ -1,0 +1,172 @@
+"""What the backbones have in common: running the stages, the connection scheme, freezing, initial weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.model import BaseModule
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ean_core.backbones.norm import build_norm
+from ean_core.backbones.stage import Block, Gate, Stage
+from ean_core.backbones.weights import load_pretrained
+from ean_core.scheme import ConnectionScheme
+
+DEFAULT_INIT = [
+    {"type": "Kaiming", "layer": "Conv2d"},
+    {"type": "Constant", "val": 1, "layer": ["_BatchNorm", "GroupNorm"]},
+]
+
+
+class StagedBackbone(BaseModule):
+    """A stem, then stages ``layer1``, ``layer2``, ... whose blocks are connected to attention by a scheme.
+
+    Subclasses build their stem and call :meth:`_add_stages`.
+
+    Attributes:
+        blocks: Number of blocks of each stage.
+        scheme: The current scheme, or ``None`` while gates are tensors.
+        out_channels: Channels of each stage's output.
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[int],
+        attention: Mapping[str, Any] | None,
+        sharing: str,
+        scheme: str | ConnectionScheme,
+        out_indices: Sequence[int],
+        norm_eval: bool,
+        frozen_stages: int,
+        with_cp: bool,
+        init_cfg: Any,
+    ) -> None:
+        pretrained = isinstance(init_cfg, Mapping) and init_cfg.get("type") == "Pretrained"
+        super().__init__(DEFAULT_INIT if init_cfg is None or pretrained else init_cfg)
+        if sharing not in ("stage", "block"):
+            raise ValueError(f"sharing must be 'stage' (one attention a stage) or 'block', got {sharing!r}")
+        if any(not 0 <= i < len(blocks) for i in out_indices):
+            raise ValueError(f"out_indices {tuple(out_indices)} must lie in 0..{len(blocks) - 1}")
+        if not -1 <= frozen_stages <= len(blocks):
+            raise ValueError(f"frozen_stages must lie in -1..{len(blocks)}, got {frozen_stages}")
+        self.blocks = tuple(blocks)
+        self.scheme: ConnectionScheme | None = ConnectionScheme.parse(scheme, blocks)
+        if attention is None:
+            self.scheme = ConnectionScheme.none(blocks)
+        self.attention = dict(attention) if attention is not None else None
+        self.sharing = sharing
+        self.out_indices = tuple(out_indices)
+        self.out_channels: list[int] = []
+        self.norm_eval = norm_eval
+        self.frozen_stages = frozen_stages
+        self.with_cp = with_cp
+        self.pretrained: str | None = init_cfg["checkpoint"] if pretrained else None
+
+    def _add_stages(
+        self,
+        block: type[Block],
+        inplanes: int,
+        planes: Sequence[int],
+        strides: Sequence[int],
+        dilations: Sequence[int],
+        contract_dilation: bool,
+        **block_options: Any,
+    ) -> None:
+        if not len(strides) == len(dilations) == len(self.blocks):
+            raise ValueError(f"strides {tuple(strides)} and dilations {tuple(dilations)} need one value a stage")
+        scheme = ConnectionScheme.parse(self.scheme or "none", self.blocks)
+        for i, gates in enumerate(scheme.stages):
+            channels = planes[i] * block.expansion
+            downsample = None
+            if strides[i] != 1 or inplanes != channels:
+                downsample = _projection(inplanes, channels, strides[i], **block_options)
+            first = dilations[i] // 2 if contract_dilation and dilations[i] > 1 else dilations[i]
+            blocks = [block(inplanes, planes[i], strides[i], first, downsample, **block_options)]
+            blocks += [block(channels, planes[i], 1, dilations[i], **block_options) for _ in range(self.blocks[i] - 1)]
+            self.add_module(f"layer{i + 1}", Stage(blocks, gates, self.attention, self.sharing, channels, self.with_cp))
+            self.out_channels.append(channels)
+            inplanes = channels
+        self.train()  # frozen parameters must be known before an optimizer or DDP looks at them
+
+    @property
+    def stages(self) -> list[Stage]:
+        """The stages in order."""
+        return [getattr(self, f"layer{i + 1}") for i in range(len(self.blocks))]
+
+    def stem_modules(self) -> list[nn.Module]:
+        """The modules before the first stage, in order."""
+        raise NotImplementedError
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """(N, 3, H, W) -> the outputs of the stages in ``out_indices``."""
+        for module in self.stem_modules():
+            x = module(x)
+        outs = []
+        for i, stage in enumerate(self.stages):
+            if i > max(self.out_indices):
+                break
+            x = stage(x)
+            if i in self.out_indices:
+                outs.append(x)
+        return tuple(outs)
+
+    def set_scheme(self, scheme: str | ConnectionScheme | torch.Tensor) -> None:
+        """Connect other blocks, as a supernet does in every iteration.
+
+        A supernet is a backbone that was built with ``scheme="full"``, so that every module exists.
+
+        Args:
+            scheme: A scheme (or its text): gates become Booleans, and a disconnected block runs no attention. Or a
+                float tensor of gates in [0, 1], shape (number of blocks,), through which gradients flow.
+
+        Raises:
+            ValueError: The scheme does not fit the blocks, or it connects one for which no attention was built.
+        """
+        gates: list[list[Gate]]
+        if isinstance(scheme, torch.Tensor):
+            if scheme.shape != (sum(self.blocks),) or not scheme.is_floating_point():
+                raise ValueError(
+                    f"gates must be a float tensor of shape ({sum(self.blocks)},), got {scheme.dtype} of shape "
+                    f"{tuple(scheme.shape)}"
+                )
+            parsed = None
+            gates = [list(stage.unbind()) for stage in scheme.split(self.blocks)]
+        else:
+            parsed = ConnectionScheme.parse(scheme, self.blocks)
+            gates = [list(bits) for bits in parsed.stages]
+        for i, (stage, values) in enumerate(zip(self.stages, gates, strict=True)):
+            for block, gate in zip(stage.blocks, values, strict=True):
+                if gate is not False and stage.attention_of(block) is None:
+                    raise ValueError(
+                        f"stage {i + 1} has a block to connect but no attention: build the backbone with an attention "
+                        "and scheme='full' to change its scheme later"
+                    )
+        for stage, values in zip(self.stages, gates, strict=True):
+            stage.gates = values
+        self.scheme = parsed
+
+    def init_weights(self) -> None:
+        """Draw the initial weights, then load pretrained ones when ``init_cfg`` names a checkpoint."""
+        super().init_weights()
+        if self.pretrained is not None:
+            load_pretrained(self, self.pretrained)
+
+    def train(self, mode: bool = True) -> StagedBackbone:
+        """Set the mode, keeping frozen stages (and with ``norm_eval`` every batch norm) in evaluation mode."""
+        super().train(mode)
+        frozen = self.stem_modules() if self.frozen_stages >= 0 else []
+        for module in [*frozen, *self.stages[: max(self.frozen_stages, 0)]]:
+            module.eval()
+            module.requires_grad_(False)
+        if self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+
+def _projection(inplanes: int, channels: int, stride: int, norm_cfg: Any, conv_bias: bool) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inplanes, channels, 1, stride, bias=conv_bias), build_norm(norm_cfg, channels))

@@ -1,0 +1,174 @@
+"""The connection scheme: which blocks of a network are plugged into their stage's attention module."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ean_core.published import PUBLISHED
+
+
+@dataclass(frozen=True)
+class ConnectionScheme:
+    """One bit a block, grouped by stage; an immutable, hashable value.
+
+    Written as one character a block and ``-`` between stages, first block first, ``1`` = connected:
+    ``"100-1011-010011-011"`` for a ResNet-50.
+
+    Attributes:
+        stages: The bits, one tuple of booleans a stage.
+    """
+
+    stages: tuple[tuple[bool, ...], ...]
+
+    def __post_init__(self) -> None:
+        if not self.stages or not all(self.stages):
+            raise ValueError("a connection scheme needs at least one stage and one block in every stage")
+
+    @classmethod
+    def parse(cls, text: str | ConnectionScheme, blocks: Sequence[int]) -> ConnectionScheme:
+        """Read a scheme for a network with ``blocks[i]`` blocks in stage ``i``.
+
+        Args:
+            text: ``"100-1011-010011-011"``, the same without dashes, ``"full"``, ``"none"``, a published
+                name such as ``"paper/cifar100-se-a"``, the path of a ``scheme.json``, or a scheme.
+            blocks: The number of blocks of each stage.
+
+        Raises:
+            ValueError: The text is none of these, or does not fit ``blocks``.
+            FileNotFoundError: The text names a ``.json`` file that does not exist.
+        """
+        blocks = tuple(blocks)
+        if isinstance(text, cls):
+            return text._fitting(blocks, str(text))
+        if not isinstance(text, str):
+            raise ValueError(
+                f"a connection scheme must be text such as '1-01-11', got {text!r} "
+                "(on a command line, digits alone are read as a number: put dashes between the stages)"
+            )
+        if text == "full":
+            return cls.full(blocks)
+        if text == "none":
+            return cls.none(blocks)
+        if text in PUBLISHED:
+            return cls.parse(PUBLISHED[text], blocks)
+        if text.endswith(".json"):
+            return cls.parse(_read_scheme_file(Path(text)), blocks)
+        if not text or set(text) - set("01-"):
+            known = ", ".join(sorted(PUBLISHED))
+            raise ValueError(
+                f"'{text}' is not a connection scheme: expected 0s and 1s for {_shape(blocks)}, 'full', 'none', "
+                f"a scheme.json file, or one of {known}"
+            )
+        if "-" in text:
+            stages = tuple(tuple(bit == "1" for bit in stage) for stage in text.split("-"))
+            if tuple(map(len, stages)) != blocks:
+                raise ValueError(f"scheme '{text}' does not fit: expected {_shape(blocks)}")
+            return cls(stages)
+        if len(text) != sum(blocks):
+            raise ValueError(f"scheme '{text}' has {len(text)} bits: expected {_shape(blocks)}")
+        return cls._from_bits([bit == "1" for bit in text], blocks)
+
+    @classmethod
+    def full(cls, blocks: Sequence[int]) -> ConnectionScheme:
+        """Every block connected (the paper's Share-full)."""
+        return cls(tuple((True,) * n for n in blocks))
+
+    @classmethod
+    def none(cls, blocks: Sequence[int]) -> ConnectionScheme:
+        """No block connected: the plain network."""
+        return cls(tuple((False,) * n for n in blocks))
+
+    @classmethod
+    def every(cls, blocks: Sequence[int], n: int, offset: int = 0) -> ConnectionScheme:
+        """Every ``n``-th block of the whole network, counted from block ``offset`` (heuristic plugging, HSP).
+
+        Raises:
+            ValueError: ``n`` is not positive, or ``offset`` is not in ``[0, n)``.
+        """
+        if n < 1 or not 0 <= offset < n:
+            raise ValueError(f"every n-th block needs n >= 1 and 0 <= offset < n, got n={n}, offset={offset}")
+        return cls._from_bits([i % n == offset for i in range(sum(blocks))], blocks)
+
+    @classmethod
+    def random(
+        cls, blocks: Sequence[int], p: float = 0.5, generator: torch.Generator | None = None
+    ) -> ConnectionScheme:
+        """Connect every block independently with probability ``p``."""
+        if not 0 <= p <= 1:
+            raise ValueError(f"the probability of a connection must lie in [0, 1], got {p}")
+        return cls._from_bits((torch.rand(sum(blocks), generator=generator) < p).tolist(), blocks)
+
+    @classmethod
+    def from_codes(cls, codes: Sequence[int], blocks: Sequence[int]) -> ConnectionScheme:
+        """Read the authors' form: one integer a stage, its most significant bit the first block.
+
+        Raises:
+            ValueError: A code does not fit its stage, or there is not one code a stage.
+        """
+        if len(codes) != len(blocks) or any(not 0 <= c < 1 << n for c, n in zip(codes, blocks, strict=False)):
+            raise ValueError(f"codes {tuple(codes)} do not fit: expected one code below 2**n for {_shape(blocks)}")
+        return cls.parse("-".join(f"{c:0{n}b}" for c, n in zip(codes, blocks, strict=True)), blocks)
+
+    def to_codes(self) -> tuple[int, ...]:
+        """The authors' form: one integer a stage, its most significant bit the first block."""
+        return tuple(int(stage, 2) for stage in str(self).split("-"))
+
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """Number of blocks of each stage."""
+        return tuple(map(len, self.stages))
+
+    @property
+    def bits(self) -> tuple[bool, ...]:
+        """All bits, first block of the first stage first."""
+        return tuple(self)
+
+    @property
+    def density(self) -> float:
+        """Fraction of the blocks that are connected."""
+        return sum(self.bits) / len(self)
+
+    @property
+    def sparsity(self) -> float:
+        """Eq. 6 of the paper: ``1 - ||a||_0 / m``, the fraction of the blocks left unconnected."""
+        return 1 - self.density
+
+    def __iter__(self) -> Iterator[bool]:
+        return (bit for stage in self.stages for bit in stage)
+
+    def __len__(self) -> int:
+        return sum(self.blocks)
+
+    def __str__(self) -> str:
+        return "-".join("".join("01"[bit] for bit in stage) for stage in self.stages)
+
+    @classmethod
+    def _from_bits(cls, bits: Sequence[bool], blocks: Sequence[int]) -> ConnectionScheme:
+        rest = iter(bits)
+        return cls(tuple(tuple(next(rest) for _ in range(n)) for n in blocks))
+
+    def _fitting(self, blocks: tuple[int, ...], name: str) -> ConnectionScheme:
+        if self.blocks != blocks:
+            raise ValueError(f"scheme '{name}' does not fit: expected {_shape(blocks)}")
+        return self
+
+
+def _shape(blocks: Sequence[int]) -> str:
+    return f"{sum(blocks)} bits, {'-'.join(map(str, blocks))} a stage"
+
+
+def _read_scheme_file(path: Path) -> str:
+    if not path.is_file():
+        raise FileNotFoundError(f"scheme file '{path}' does not exist")
+    try:
+        scheme = json.loads(path.read_text())["scheme"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"'{path}' is not a scheme file: no 'scheme' entry could be read from it") from error
+    if not isinstance(scheme, str) or set(scheme) - set("01-"):
+        raise ValueError(f"'{path}' is not a scheme file: its 'scheme' entry is {scheme!r}, not 0s and 1s")
+    return scheme
