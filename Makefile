@@ -1,0 +1,44 @@
+# `make help` lists the targets. PYTHON=/path/to/python3 chooses the interpreter a new .venv is made with.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+CONFIG := configs/seg/ean_se_voc.py
+DEMO := work_dirs/demo
+
+# The versions in constraints.txt need Python 3.11; on 3.10 pip picks the newest that still support it.
+PINS = $(shell $(RUN) -c 'import sys; print("-c constraints.txt" if sys.version_info >= (3, 11) else "")')
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile
+
+demo: $(VENV)/.installed  ## train and test a small attention network on generated data
+	$(RUN) tools/train.py $(CONFIG) --toy --work-dir $(DEMO)
+	$(RUN) tools/test.py $(CONFIG) $(DEMO)/best.pth --toy --show-dir $(DEMO)/show
+
+test: lint  ## every check: ruff, mypy and the whole test suite
+	$(RUN) -m pytest
+
+lint: $(VENV)/.installed-test  ## ruff and mypy alone
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+clean:  ## remove what builds, checks and the demo wrote; .venv and other runs stay
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache $(DEMO)
+
+# The stamps keep a second call from installing again; a change of either file they name does it anew.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/pip
+	$(RUN) -m pip install --disable-pip-version-check $(PINS) -e .
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml constraints.txt | $(VENV)/bin/pip
+	$(RUN) -m pip install --disable-pip-version-check $(PINS) -e '.[test]'
+	@touch $(VENV)/.installed $@
+
+$(VENV)/bin/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \
+		{ echo 'EAN needs Python 3.10 or newer: make PYTHON=/path/to/python3 ...' >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)

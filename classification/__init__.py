@@ -1,0 +1,1 @@
+"""Image classification and the search on it."""

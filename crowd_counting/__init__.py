@@ -1,0 +1,1 @@
+"""Crowd counting with a density head."""

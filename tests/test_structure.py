@@ -1,0 +1,130 @@
+"""The layering: imports go one way, and files stay short."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+APPLICATIONS = ("classification", "segmentation", "crowd_counting")
+PACKAGES = ("ean_core", *APPLICATIONS)
+OUTSIDE = ("tools", "tests", "configs", "benchmarks")
+
+# ean_core imports nothing but these and the standard library; a folder may add to them.
+CORE = ("ean_core", "torch", "numpy", "mmengine", "mmcv.cnn")
+CORE_FOLDERS = {"ean_core/analysis/": ("scipy", "matplotlib"), "ean_core/engine/": ("matplotlib", "rich")}
+
+# Everything else may import what it likes, except these.
+FORBIDDEN = {
+    "classification/": ("segmentation", "crowd_counting", "mmseg", *OUTSIDE),
+    "segmentation/": ("classification", "crowd_counting", *OUTSIDE),
+    "crowd_counting/": ("classification", "segmentation", "mmseg", *OUTSIDE),
+    "tools/": ("tests", "configs", "benchmarks"),
+    "tests/core/": ("mmseg", *APPLICATIONS),
+}
+
+
+def imported_names(path: str, source: str) -> Iterator[tuple[int, str]]:
+    """Every (line, absolute dotted name) that `source`, the text of the file `path`, imports anywhere."""
+    package = path.split("/")[:-1]
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: max(0, len(package) + 1 - node.level)] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield from ((node.lineno, f"{module}.{alias.name}".lstrip(".")) for alias in node.names)
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            # importlib.import_module("..."), and the same imported by its own name
+            called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            if called in ("import_module", "__import__") and isinstance(node.args[0].value, str):
+                yield node.lineno, node.args[0].value
+
+
+def is_under(name: str, prefixes: tuple[str, ...]) -> bool:
+    """Whether the dotted `name` is one of `prefixes` or lies inside one."""
+    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def is_allowed(path: str, name: str) -> bool:
+    """Whether the file `path` may import `name`."""
+    if path.startswith("ean_core/"):
+        extra = [m for folder, modules in CORE_FOLDERS.items() if path.startswith(folder) for m in modules]
+        return is_under(name, (*CORE, *extra)) or name.split(".")[0] in sys.stdlib_module_names
+    return not any(is_under(name, names) for folder, names in FORBIDDEN.items() if path.startswith(folder))
+
+
+def violations(path: str, source: str) -> list[str]:
+    """One line for each import in `source` that the layering does not allow in the file `path`."""
+    found = imported_names(path, source)
+    return [f"{path}:{line} imports {name}" for line, name in found if not is_allowed(path, name)]
+
+
+def python_files(*folders: str) -> dict[str, str]:
+    """Path relative to the root (with forward slashes) -> text, for every Python file in `folders`."""
+    files = (file for folder in folders for file in sorted((ROOT / folder).rglob("*.py")))
+    return {file.relative_to(ROOT).as_posix(): file.read_text(encoding="utf-8") for file in files}
+
+
+def test_imports_go_one_way() -> None:
+    files = python_files(*PACKAGES, "tools", "tests")
+    assert {f"{package}/__init__.py" for package in PACKAGES} <= set(files)
+    assert [line for path, source in files.items() for line in violations(path, source)] == []
+
+
+@pytest.mark.parametrize(("folders", "limit"), [(PACKAGES, 350), (("tools",), 80)], ids=["packages", "tools"])
+def test_files_are_short(folders: tuple[str, ...], limit: int) -> None:
+    lengths = {path: len(source.splitlines()) for path, source in python_files(*folders).items()}
+    assert {path: length for path, length in lengths.items() if length > limit} == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("ean_core/scheme.py", "import mmseg"),
+        ("ean_core/scheme.py", "def f():\n    from mmseg.models import FCNHead"),
+        ("ean_core/scheme.py", "from importlib import import_module\nimport_module('mmseg.models')"),
+        ("ean_core/scheme.py", "import torchvision.models as tv"),
+        ("ean_core/scheme.py", "import mmcv"),
+        ("ean_core/scheme.py", "from mmcv import imread"),
+        ("ean_core/scheme.py", "import scipy.stats"),
+        ("ean_core/scheme.py", "from segmentation.voc import VOC"),
+        ("ean_core/attention/se.py", "from ... import segmentation"),
+        ("ean_core/analysis/plots.py", "import rich"),
+        ("ean_core/search/loop.py", "import tools.train"),
+        ("classification/metric.py", "import mmseg"),
+        ("classification/metric.py", "from segmentation import voc"),
+        ("segmentation/voc.py", "try:\n    import crowd_counting.density\nexcept ImportError:\n    pass"),
+        ("crowd_counting/head.py", "import tests.references"),
+        ("tools/train.py", "from tests import references"),
+        ("tests/core/test_scheme.py", "import segmentation"),
+    ],
+)
+def test_the_checker_catches(path: str, source: str) -> None:
+    assert len(violations(path, source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        (
+            "ean_core/scheme.py",
+            "from __future__ import annotations\nimport json, torch.nn as nn, numpy as np",
+        ),
+        (
+            "ean_core/scheme.py",
+            "from mmcv import cnn\nfrom mmcv.cnn import build_norm_layer\nimport mmengine",
+        ),
+        ("ean_core/attention/se.py", "from . import base\nfrom ..scheme import ConnectionScheme"),
+        ("ean_core/attention/__init__.py", "from .se import SE"),
+        ("ean_core/analysis/correlation.py", "from scipy import stats\nimport matplotlib.pyplot as plt"),
+        ("ean_core/engine/progress.py", "from rich.table import Table"),
+        ("segmentation/voc.py", "from mmseg.datasets import BaseSegDataset\nfrom ean_core import EANResNet"),
+        ("crowd_counting/density.py", "import cv2\nfrom scipy.spatial import KDTree"),
+        ("tools/train.py", "import segmentation, classification, crowd_counting"),
+    ],
+)
+def test_the_checker_lets_through(path: str, source: str) -> None:
+    assert violations(path, source) == []
