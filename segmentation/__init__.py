@@ -1,0 +1,1 @@
+"""Semantic segmentation on MMSegmentation's decoders; the only package that imports mmseg."""

@@ -1,0 +1,143 @@
+"""A fast look at a data set in the VOC layout before training starts.
+
+One broken file among ten thousand otherwise stops a training in its second hour, or trains on wrong labels in
+silence. Images are not decoded: the header gives the size, the end marker tells a whole file from a truncated
+one. Labels are counted by Pillow's histogram, which runs in C.
+"""
+
+import io
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from segmentation.voc import IGNORE, read_list
+
+SHOWN = 10
+END_MARKERS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+SINGLE_CHANNEL = ("P", "L", "1", "I")  # and the 16-bit modes, "I;16" and so on
+
+
+def detect_suffix(root: str | Path, ids: Sequence[str], img_dir: str = "JPEGImages") -> str:
+    """Which of '.jpg', '.jpeg' and '.png' the image of the first id ends in.
+
+    Raises:
+        ValueError: ``ids`` is empty.
+        FileNotFoundError: the first id has no image with any of these endings.
+    """
+    if not ids:
+        raise ValueError("no image ids to detect the file ending from; pass at least one")
+    for suffix in (".jpg", ".jpeg", ".png"):
+        if (Path(root) / img_dir / f"{ids[0]}{suffix}").is_file():
+            return suffix
+    raise FileNotFoundError(
+        f"image {ids[0]} is not in {Path(root) / img_dir} as .jpg, .jpeg or .png; "
+        "put the image there, or take its id out of the list"
+    )
+
+
+def check_voc(
+    root: str | Path,
+    lists: Mapping[str, str],
+    num_classes: int,
+    img_dir: str = "JPEGImages",
+    img_suffix: str = ".jpg",
+) -> None:
+    """Check every image and mask of the given lists; return silently when all is well.
+
+    It finds: a missing, unreadable or truncated image or mask; a mask that is not single-channel; a mask
+    whose size is not its image's; a label that is neither below ``num_classes`` nor 255 (ignore).
+
+    Args:
+        root: the VOC2012 folder.
+        lists: mask folder by list name, such as ``{'train': 'SegmentationClass'}``.
+        num_classes: labels 0 to ``num_classes - 1`` are valid.
+        img_dir: the folder of the images, under ``root``.
+        img_suffix: their file ending (see `detect_suffix`).
+
+    Raises:
+        FileNotFoundError: a list is missing.
+        ValueError: problems were found. The first line says how many, where, and what to do; the first ten
+            follow, one a line.
+    """
+    root = Path(root)
+    # dict, not set: problems come in the order of the lists, and a pair in two lists is looked at once.
+    pairs = dict.fromkeys(
+        (f"{img_dir}/{image_id}{img_suffix}", f"{mask_dir}/{image_id}.png")
+        for name, mask_dir in lists.items()
+        for image_id in read_list(root, name)
+    )
+    # Pillow lets go of the interpreter lock while it decodes. More threads than cores hide slow disks.
+    with ThreadPoolExecutor(max_workers=min(8, 2 * (os.cpu_count() or 1))) as pool:
+        found = pool.map(lambda pair: list(_pair_problems(root, pair[0], pair[1], num_classes)), pairs)
+        problems = [problem for pair in found for problem in pair]
+    if problems:
+        lines = [
+            f"{len(problems):,} problem{'s' * (len(problems) > 1)} in the {len(pairs):,} images and masks of "
+            f"{root}; correct them, or take their ids out of ImageSets/Segmentation, and run again:"
+        ]
+        lines += [f"  {problem}" for problem in problems[:SHOWN]]
+        if len(problems) > SHOWN:
+            lines.append(f"  ... and {len(problems) - SHOWN:,} more")
+        raise ValueError("\n".join(lines))
+
+
+def _pair_problems(root: Path, image: str, mask: str, num_classes: int) -> Iterator[str]:
+    """Yield what is wrong with one image and its mask, one sentence each."""
+    size = None
+    try:
+        with open(root / image, "rb") as file, Image.open(file) as header:
+            size = header.size
+            if not _is_whole(file, header):
+                yield f"{image}: truncated, its end is missing"
+    except FileNotFoundError:
+        yield f"{image}: missing"
+    except Exception as error:  # Pillow raises many types for damaged files; each is a finding, none a crash
+        yield f"{image}: not readable as an image ({type(error).__name__})"
+    try:
+        with Image.open(root / mask) as labels:
+            yield from (f"{mask}: {problem}" for problem in _mask_problems(labels, size, num_classes))
+    except FileNotFoundError:
+        yield f"{mask}: missing"
+    except Exception as error:
+        yield f"{mask}: not readable as an image ({type(error).__name__})"
+
+
+def _is_whole(file: BinaryIO, header: Image.Image) -> bool:
+    """Whether an open image file reaches its end; decodes only where the last bytes do not tell."""
+    marker = END_MARKERS.get(header.format or "")
+    length = file.seek(0, os.SEEK_END)
+    file.seek(max(0, length - 32))
+    if marker and marker in file.read():
+        return True
+    # Either cut off, or complete with something appended (some cameras do that): only decoding can tell. A
+    # broken download may be filled up with zeros, which the decoder would take for grey picture.
+    file.seek(0)
+    data = file.read()
+    try:
+        with Image.open(io.BytesIO(data.rstrip(b"\0") if marker else data)) as image:
+            image.load()
+    except (OSError, SyntaxError):
+        return False
+    return True
+
+
+def _mask_problems(labels: Image.Image, size: tuple[int, int] | None, num_classes: int) -> Iterator[str]:
+    """Yield what is wrong with one opened mask; ``size`` is its image's (width, height), if known."""
+    if labels.mode not in SINGLE_CHANNEL and not labels.mode.startswith("I;16"):
+        yield f"has {len(labels.getbands())} channels (mode {labels.mode}); save label indices, one channel"
+        return
+    if size is not None and labels.size != size:
+        yield f"is {labels.width}x{labels.height}, but its image is {size[0]}x{size[1]}"
+    if labels.mode in ("P", "L"):
+        present = [label for label, count in enumerate(labels.histogram()) if count]
+    else:  # rare: 1-bit and 16 or 32-bit masks, of which a histogram would merge labels
+        present = [int(label) for label in np.unique(np.asarray(labels))]
+    wrong = [label for label in present if not 0 <= label < num_classes and label != IGNORE]
+    if wrong:
+        shown = ", ".join(map(str, wrong[:5])) + (", ..." if len(wrong) > 5 else "")
+        yield f"label {shown} is neither below num_classes={num_classes} nor {IGNORE} (ignore)"

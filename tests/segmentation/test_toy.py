@@ -1,0 +1,164 @@
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segmentation import toy
+from segmentation.check import check_voc
+from segmentation.toy import HUES, draw_scene, make_toy_voc
+from segmentation.voc import CLASSES, palette, read_list
+
+LISTS = {"train": "SegmentationClass", "val": "SegmentationClass", "train_aug": "SegmentationClassAug"}
+
+
+def contents(voc_root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(voc_root)): p.read_bytes() for p in sorted(voc_root.rglob("*")) if p.is_file()}
+
+
+def test_layout(tmp_path):
+    voc_root = make_toy_voc(tmp_path, train=7, val=3, size=64)
+    assert voc_root == tmp_path / "VOC2012"
+    train, val = read_list(voc_root, "train"), read_list(voc_root, "val")
+    assert (len(train), len(val)) == (7, 3)
+    assert not set(train) & set(val)
+    assert read_list(voc_root, "train_aug") == train
+    assert [p.stem for p in sorted((voc_root / "JPEGImages").iterdir())] == train + val
+    assert [p.stem for p in sorted((voc_root / "SegmentationClassAug").iterdir())] == train
+    check_voc(voc_root, LISTS, num_classes=21)
+    for image_id in train + val:
+        with Image.open(voc_root / "SegmentationClass" / f"{image_id}.png") as mask:
+            assert (mask.mode, mask.size) == ("P", (64, 64))
+            assert np.reshape(mask.getpalette(), (256, 3)).tolist() == palette(256)
+        with Image.open(voc_root / "JPEGImages" / f"{image_id}.jpg") as image:
+            assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (64, 64))
+
+
+def test_same_seed_same_files_other_seed_other_files(tmp_path):
+    arguments = {"train": 4, "val": 2, "size": 48}
+    first = contents(make_toy_voc(tmp_path / "a", **arguments, seed=3))
+    assert contents(make_toy_voc(tmp_path / "b", **arguments, seed=3)) == first
+    other = contents(make_toy_voc(tmp_path / "c", **arguments, seed=4))
+    assert all(other[name] != first[name] for name in first if name.endswith(".jpg"))
+
+
+def test_every_scene_differs_also_between_train_and_val(tmp_path):
+    voc_root = make_toy_voc(tmp_path, train=12, val=12, size=32)
+    assert len({p.read_bytes() for p in (voc_root / "JPEGImages").iterdir()}) == 24
+
+
+def test_val_does_not_depend_on_the_size_of_train(tmp_path):
+    scenes = []
+    for train in (3, 6):
+        voc_root = make_toy_voc(tmp_path / str(train), train=train, val=2, size=32)
+        scenes.append([(voc_root / "JPEGImages" / f"{i}.jpg").read_bytes() for i in read_list(voc_root, "val")])
+    assert scenes[0] == scenes[1]
+
+
+def test_second_call_changes_nothing(tmp_path):
+    voc_root = make_toy_voc(tmp_path, train=2, val=1, size=32)
+    (voc_root / "extra.txt").write_text("still here")
+    make_toy_voc(tmp_path, train=2, val=1, size=32)
+    assert (voc_root / "extra.txt").exists()
+
+
+def test_other_arguments_replace_the_set(tmp_path):
+    make_toy_voc(tmp_path, train=2, val=1, size=32)
+    voc_root = make_toy_voc(tmp_path, train=3, val=1, size=40)
+    assert len(read_list(voc_root, "train")) == 3
+    check_voc(voc_root, LISTS, num_classes=21)
+    assert [p.name for p in tmp_path.iterdir()] == ["VOC2012"]
+
+
+def test_another_seed_replaces_the_set(tmp_path):
+    first = contents(make_toy_voc(tmp_path, train=2, val=1, size=32, seed=0))
+    assert contents(make_toy_voc(tmp_path, train=2, val=1, size=32, seed=1)) != first
+
+
+def test_who_comes_second_keeps_the_set_of_the_first(tmp_path, monkeypatch):
+    write = toy._write
+
+    def overtaken(*args):
+        write(*args)
+        monkeypatch.setattr(toy, "_write", write)
+        make_toy_voc(tmp_path, train=2, val=1, size=32)  # another process is done before we are
+        (tmp_path / "VOC2012" / "extra.txt").write_text("of the first")
+
+    monkeypatch.setattr(toy, "_write", overtaken)
+    voc_root = make_toy_voc(tmp_path, train=2, val=1, size=32)
+    assert (voc_root / "extra.txt").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["VOC2012"]
+
+
+def test_real_data_is_never_replaced(tmp_path):
+    (tmp_path / "VOC2012" / "JPEGImages").mkdir(parents=True)
+    (tmp_path / "VOC2012" / "JPEGImages" / "mine.jpg").write_bytes(b"precious")
+    with pytest.raises(ValueError, match="is no toy data set"):
+        make_toy_voc(tmp_path, train=1, val=1, size=32)
+    assert (tmp_path / "VOC2012" / "JPEGImages" / "mine.jpg").read_bytes() == b"precious"
+    assert [p.name for p in tmp_path.iterdir()] == ["VOC2012"]
+
+
+@pytest.mark.parametrize("arguments", [{"train": 0}, {"val": 0}, {"size": 16}])
+def test_bad_arguments(tmp_path, arguments):
+    with pytest.raises(ValueError, match=r"need train >= 1"):
+        make_toy_voc(tmp_path, **arguments)
+
+
+def _make(root, barrier, queue):
+    barrier.wait()
+    queue.put(str(make_toy_voc(root, train=8, val=2, size=48)))
+
+
+@pytest.mark.parametrize("leftover", [False, True], ids=["fresh", "replacing"])
+def test_two_processes_at_once(tmp_path, leftover):
+    root = tmp_path / "shared"
+    if leftover:
+        make_toy_voc(root, train=1, val=1, size=32)
+    context = multiprocessing.get_context("spawn")
+    barrier, queue = context.Barrier(2), context.Queue()
+    workers = [context.Process(target=_make, args=(root, barrier, queue)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    assert {queue.get(timeout=60) for _ in workers} == {str(root / "VOC2012")}
+    for worker in workers:
+        worker.join(timeout=60)
+        assert worker.exitcode == 0
+    assert contents(root / "VOC2012") == contents(make_toy_voc(tmp_path / "alone", train=8, val=2, size=48))
+    assert [p.name for p in root.iterdir()] == ["VOC2012"]
+
+
+@pytest.mark.parametrize("size", [64, 96])
+def test_scenes_can_be_learned(size):
+    """All classes occur, large enough for stride 8, each with its own hue; borders are thin."""
+    pixels = np.zeros(256, int)
+    hues = {CLASSES.index(name): [] for name in HUES}
+    for index in range(40):
+        image, labels = draw_scene(size, 0, index)
+        assert image.shape == (size, size, 3)
+        assert labels.shape == (size, size)
+        pixels += np.bincount(labels.ravel(), minlength=256)
+        hue = np.asarray(Image.fromarray(image).convert("HSV"))[..., 0] * (360 / 255)
+        for label in np.unique(labels):
+            if label in hues and (labels == label).sum() > 64:
+                angles = np.exp(1j * np.radians(hue[labels == label]))
+                hues[label].append(np.degrees(np.angle(angles.mean())))
+    assert set(np.flatnonzero(pixels)) == {0, 255, *hues}
+    share = pixels / pixels.sum()
+    assert 0.5 < share[0] < 0.85
+    assert share[255] < 0.08
+    assert all(share[label] > 0.02 for label in hues)
+    for name, wanted in HUES.items():
+        off = [abs((got - wanted + 180) % 360 - 180) for got in hues[CLASSES.index(name)]]
+        assert len(off) >= 8
+        assert max(off) < 25  # neighbouring hues are 50 degrees apart or more
+
+
+def test_borders_surround_objects():
+    """Along each row and column an object meets background or another object only across an ignored pixel."""
+    for index in range(10):
+        _, labels = draw_scene(96, 1, index)
+        for a, b in ((labels[:, :-1], labels[:, 1:]), (labels[:-1], labels[1:])):
+            touching = (a != b) & (a != 255) & (b != 255)
+            assert not touching.any()

@@ -1,0 +1,36 @@
+"""Download, convert or generate a data set into the layout the configs read."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ean_core.engine.cli import command, make_parser
+from segmentation.toy import make_toy_voc
+from segmentation.voc import prepare_voc2012
+
+
+def toy(root: Path) -> str:
+    """Generate the toy segmentation set; return a line that says where it lies."""
+    return f"toy data in VOC layout: {make_toy_voc(root / 'toy')}"
+
+
+# name on the command line -> function of the data folder that returns what to print
+DATASETS: dict[str, Callable[[Path], str]] = {
+    "voc2012": prepare_voc2012,
+    "toy": toy,
+}
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Prepare one data set."""
+    parser = make_parser(
+        "Bring a data set into the layout the configs read.", "python tools/prepare_data.py toy --root data"
+    )
+    parser.add_argument("dataset", choices=DATASETS, help="which data set")
+    parser.add_argument("--root", type=Path, default=Path("data"), help="the data folder (default: data)")
+    args = parser.parse_args(argv)
+    print(DATASETS[args.dataset](args.root))
+
+
+if __name__ == "__main__":
+    main()
