@@ -57,7 +57,7 @@ class ConnectionScheme:
         if text in PUBLISHED:
             return cls.parse(PUBLISHED[text], blocks)
         if text.endswith(".json"):
-            return cls.parse(_read_scheme_file(Path(text)), blocks)
+            return cls.parse(read_scheme_file(Path(text)), blocks)
         if not text or set(text) - set("01-"):
             known = ", ".join(sorted(PUBLISHED))
             raise ValueError(
@@ -162,7 +162,13 @@ def _shape(blocks: Sequence[int]) -> str:
     return f"{sum(blocks)} bits, {'-'.join(map(str, blocks))} a stage"
 
 
-def _read_scheme_file(path: Path) -> str:
+def read_scheme_file(path: Path) -> str:
+    """The scheme string of a ``scheme.json``.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file holds no scheme.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"scheme file '{path}' does not exist")
     try:

@@ -1,0 +1,2 @@
+_base_ = "share_dia_voc.py"
+model = dict(backbone=dict(scheme="paper/imagenet-dia"))

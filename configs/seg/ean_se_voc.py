@@ -1,0 +1,2 @@
+_base_ = "share_se_voc.py"
+model = dict(backbone=dict(scheme="authors/imagenet-se"))

@@ -1,0 +1,2 @@
+_base_ = "share_sge_voc.py"
+model = dict(backbone=dict(scheme="paper/imagenet-sge"))

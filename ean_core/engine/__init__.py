@@ -1,0 +1,22 @@
+"""Running a config: hooks, runner, command line. Everything here is shared by the three applications."""
+
+from ean_core.engine.amp import CPUAmpOptimWrapper
+from ean_core.engine.history import HistoryHook
+from ean_core.engine.progress import ProgressHook
+from ean_core.engine.reproduce import ReseedHook, seed_worker
+from ean_core.engine.run import evaluate, train
+from ean_core.engine.runner import EANRunner, build_runner
+from ean_core.engine.saving import SaveHook
+
+__all__ = [
+    "CPUAmpOptimWrapper",
+    "EANRunner",
+    "HistoryHook",
+    "ProgressHook",
+    "ReseedHook",
+    "SaveHook",
+    "build_runner",
+    "evaluate",
+    "seed_worker",
+    "train",
+]

@@ -1,0 +1,51 @@
+"""What every command-line tool shares: its parser, and errors that end in one line."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import sys
+from collections.abc import Callable, Sequence
+
+Main = Callable[[Sequence[str] | None], None]
+
+
+def make_parser(description: str, example: str) -> argparse.ArgumentParser:
+    """A parser whose help ends with an example, with the ``--debug`` flag that :func:`command` looks for."""
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog=f"example: {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def command(main: Main) -> Main:
+    """Decorate a tool's ``main(argv)``: a user's mistake prints one line and exits with status 2.
+
+    ``ValueError``, ``OSError``, and ``KeyError`` (MMEngine's word for an unknown type) count as such; ``--debug`` lets
+    them through. Ctrl-C exits with status 130.
+    """
+
+    @functools.wraps(main)
+    def run(argv: Sequence[str] | None = None) -> None:
+        try:
+            main(argv)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(130)
+        except (ValueError, OSError, KeyError) as error:
+            if "--debug" in (sys.argv[1:] if argv is None else argv):
+                raise
+            print(f"error: {explain(error)}", file=sys.stderr)
+            sys.exit(2)
+
+    return run
+
+
+def explain(error: BaseException) -> str:
+    """The message of an error as one reads it."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: '{error.filename}'"
+    return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)

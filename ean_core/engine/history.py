@@ -1,0 +1,126 @@
+"""The record of a run: ``history.jsonl`` as it goes, ``curves.png`` and ``metrics.json`` from it."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+from ean_core.files import write_atomic
+
+Entry = dict[str, Any]
+
+
+@HOOKS.register_module()
+class HistoryHook(Hook):
+    """Append one line per logged iteration and per validation to ``history.jsonl``; draw the curves after each.
+
+    A resumed run drops the lines that lie after its checkpoint, so the file reads as if it had run through.
+
+    Args:
+        metric: The validation metric by which ``metrics.json`` names the best epoch.
+        rule: ``"greater"`` or ``"less"`` is better.
+        interval: Iterations between two training lines; each holds the mean loss since the last.
+    """
+
+    priority = "LOW"
+
+    def __init__(self, metric: str, rule: str = "greater", interval: int = 10) -> None:
+        self.metric, self.rule, self.interval = metric, rule, interval
+        self._losses: list[float] = []
+
+    @master_only
+    def before_train(self, runner: Any) -> None:
+        """Start the file, or cut it back to the checkpoint."""
+        self._path = Path(runner.work_dir, "history.jsonl")
+        kept = [e for e in read_history(self._path) if e["iter"] <= runner.iter] if runner.iter else []
+        write_atomic(self._path, "".join(json.dumps(entry) + "\n" for entry in kept))
+
+    @master_only
+    def before_train_epoch(self, runner: Any) -> None:
+        """Losses are averaged within an epoch, which makes the lines independent of where a run was resumed."""
+        self._losses.clear()
+
+    @master_only
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Mapping[str, Any] | None = None
+    ) -> None:
+        """Note the loss; write a line now and then."""
+        self._losses.append(float((outputs or {})["loss"].detach()))
+        if (batch_idx + 1) % self.interval == 0 or batch_idx + 1 == len(runner.train_dataloader):
+            loss = sum(self._losses) / len(self._losses)
+            self._losses.clear()
+            lr = runner.optim_wrapper.get_lr()["lr"][0]
+            self._append(mode="train", epoch=runner.epoch + 1, iter=runner.iter + 1, loss=loss, lr=lr)
+
+    @master_only
+    def after_val_epoch(self, runner: Any, metrics: Mapping[str, float] | None = None) -> None:
+        """Write a line with the metrics, and draw."""
+        if not hasattr(self, "_path"):
+            return  # a validation without training
+        self._append(
+            mode="val", epoch=runner.epoch, iter=runner.iter, **{k: float(v) for k, v in (metrics or {}).items()}
+        )
+        draw_curves(read_history(self._path), self.metric, self._path.with_name("curves.png"))
+
+    @master_only
+    def after_train(self, runner: Any) -> None:
+        """Write ``metrics.json``: the best and the last validation."""
+        values = [e for e in read_history(self._path) if e["mode"] == "val"]
+        scored = [e for e in values if math.isfinite(e.get(self.metric, math.nan))]
+        if scored:
+            pick = max if self.rule == "greater" else min
+            summary = {"metric": self.metric, "best": pick(scored, key=lambda e: e[self.metric]), "last": values[-1]}
+            write_atomic(self._path.with_name("metrics.json"), json.dumps(summary, indent=2) + "\n")
+
+    def _append(self, **entry: Any) -> None:
+        with self._path.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+
+
+def read_history(path: Path) -> list[Entry]:
+    """The entries of a ``history.jsonl``; a last line that was cut off by a kill is left out."""
+    entries = []
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        try:
+            entries.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return entries
+
+
+def draw_curves(history: Sequence[Entry], metric: str, path: Path) -> None:
+    """Training loss and learning rate on the left, validation metrics on the right, against epochs; a PNG."""
+    from matplotlib.figure import Figure
+
+    train = [e for e in history if e["mode"] == "train"]
+    val = [e for e in history if e["mode"] == "val"]
+    if not train or not val:
+        return
+    per_epoch = val[-1]["iter"] / val[-1]["epoch"]
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    x = [e["iter"] / per_epoch for e in train]
+    left.plot(x, [e["loss"] for e in train], color="tab:blue")
+    left.set(xlabel="epoch", title="training")
+    left.set_ylabel("loss", color="tab:blue")
+    rate = left.twinx()
+    rate.plot(x, [e["lr"] for e in train], color="tab:gray", linestyle="--")
+    rate.set_ylabel("learning rate", color="tab:gray")
+    rate.set_ylim(bottom=0)
+    names = [k for k in val[-1] if k not in ("mode", "epoch", "iter")]
+    for name in sorted(names, key=lambda n: n != metric):
+        right.plot([e["epoch"] for e in val], [e.get(name, math.nan) for e in val], marker=".", label=name)
+    right.set(xlabel="epoch", title="validation")
+    right.grid(alpha=0.3)
+    right.legend()
+    png = io.BytesIO()
+    figure.savefig(png, dpi=110, format="png")
+    write_atomic(path, png.getvalue())

@@ -1,0 +1,168 @@
+"""Training and testing a config from beginning to end."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+from mmengine.model import is_model_wrapper
+from rich.console import Console
+from rich.table import Table
+
+from ean_core.checkpoint import read_checkpoint
+from ean_core.deploy import fuse as fuse_model
+from ean_core.engine.config import task
+from ean_core.engine.progress import ProgressHook
+from ean_core.engine.runner import EANRunner, build_runner
+from ean_core.engine.saving import BEST, LAST
+from ean_core.files import write_atomic
+
+RUN_FILES = (LAST, BEST, "history.jsonl", "metrics.json", "curves.png")
+
+
+def train(cfg: Config, resume: str | None = None) -> None:
+    """Check the data, train, and say where the results lie.
+
+    Args:
+        cfg: A complete config.
+        resume: ``None``: a new run; ``"last"``: continue the run in the work directory; or a checkpoint's path.
+
+    Raises:
+        ValueError, OSError: What the user can mend: data, config, paths.
+    """
+    work_dir = Path(cfg.work_dir)
+    if resume is not None:
+        checkpoint = work_dir / LAST if resume == "last" else Path(resume)
+        if not checkpoint.is_file():
+            raise FileNotFoundError(f"nothing to resume: '{checkpoint}' does not exist (start without --resume)")
+        read_checkpoint(checkpoint)
+        cfg.resume, cfg.load_from = True, str(checkpoint)
+    _claim(work_dir)
+    task(cfg).check(cfg)
+    runner = build_runner(cfg)
+    if is_main_process():
+        if resume is None:
+            _set_aside(work_dir)
+        write_atomic(work_dir / "environment.json", json.dumps(environment(), indent=2) + "\n")
+    _finish(runner, runner.train)
+    if is_main_process() and (work_dir / "metrics.json").is_file():
+        summary = json.loads((work_dir / "metrics.json").read_text())
+        rows = {name: {k: v for k, v in summary[name].items() if k != "mode"} for name in ("best", "last")}
+        print_table("validation", rows)
+        for label, name in task(cfg).RESULTS.items():
+            if (work_dir / name).is_file():
+                print(f"{label:<11} {work_dir / name}")
+
+
+def evaluate(
+    cfg: Config, checkpoint: str, tta: bool = False, fuse: bool = False, show_dir: str | None = None
+) -> dict[str, float]:
+    """Evaluate a checkpoint and write ``test.json`` into the work directory.
+
+    Args:
+        cfg: A complete config.
+        checkpoint: The weights.
+        tta: Average the predictions over ``cfg.tta_pipeline``'s versions of an image.
+        fuse: Fold batch norms into convolutions first; the same results, faster.
+        show_dir: Write a picture of every image into this folder.
+
+    Returns:
+        The metrics.
+    """
+    read_checkpoint(checkpoint)
+    _claim(Path(cfg.work_dir))
+    task(cfg).check(cfg, train=False)
+    cfg.load_from, cfg.show_dir = checkpoint, show_dir
+    if tta:
+        cfg.model = {**cfg.tta_model, "module": cfg.model}
+        cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    runner = build_runner(cfg)
+    runner.load_or_resume()
+    if fuse:
+        model = runner.model
+        runner.model = fuse_model(model.module if is_model_wrapper(model) else model)
+    metrics = {name: float(value) for name, value in _finish(runner, runner.test).items()}
+    if is_main_process():
+        record = {"checkpoint": checkpoint, **metrics}
+        details = task(cfg).details(runner)
+        path = Path(cfg.work_dir, "test.json")
+        write_atomic(path, json.dumps(record | details, indent=2) + "\n")
+        print_table("test", {"all": metrics})
+        for title, rows in details.items():
+            print_table(title, rows)
+        print(f"{'metrics':<11} {path}")
+        if show_dir:
+            print(f"{'pictures':<11} {show_dir}")
+    return metrics
+
+
+def environment() -> dict[str, Any]:
+    """Versions and device, as written to ``environment.json``."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    packages = {}
+    for name in ("ean", "torch", "torchvision", "onedl-mmengine", "mmengine", "onedl-mmcv", "mmcv", "mmcv-lite",
+                 "onedl-mmsegmentation", "mmsegmentation", "numpy", "scipy", "opencv-python", "pillow"):  # fmt: skip
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or "CPU"
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "packages": packages,
+    }
+
+
+def print_table(title: str, rows: dict[str, dict[str, float]]) -> None:
+    """Print numbers by row and column to two decimals (integers whole)."""
+    table = Table(title=title, title_justify="left")
+    columns = list(next(iter(rows.values())))
+    table.add_column("")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for name, values in rows.items():
+        cells = (values.get(c) for c in columns)
+        table.add_row(name, *(str(v) if isinstance(v, int | str) else "-" if v is None else f"{v:.2f}" for v in cells))
+    Console(width=max(80, Console().width)).print(table)
+
+
+def _finish(runner: EANRunner, run: Any) -> Any:
+    try:
+        return run()
+    finally:
+        for hook in runner.hooks:
+            if isinstance(hook, ProgressHook):
+                hook.after_run(runner)  # gives the terminal back
+
+
+def _claim(work_dir: Path) -> None:
+    probe = work_dir / ".writable"
+    try:
+        work_dir.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"the work directory '{work_dir}' is not writable ({error.strerror}): choose --work-dir"
+        ) from error
+
+
+def _set_aside(work_dir: Path) -> None:
+    """Move the results of an earlier run in this directory to ``previous/``, so that none is overwritten."""
+    found = [work_dir / name for name in RUN_FILES if (work_dir / name).is_file()]
+    if found:
+        previous = work_dir / "previous"
+        shutil.rmtree(previous, ignore_errors=True)
+        previous.mkdir()
+        for path in found:
+            path.rename(previous / path.name)

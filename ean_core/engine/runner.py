@@ -1,0 +1,123 @@
+"""MMEngine's Runner with a quiet terminal, strict and safe loading, and a resume that continues exactly."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from torch import distributed, nn
+
+from ean_core.checkpoint import read_checkpoint
+
+
+class EANRunner(Runner):
+    """Changes to :class:`mmengine.runner.Runner`, each of which its methods describe."""
+
+    def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
+        """The log file takes everything, the terminal errors only: progress and results are printed by hooks."""
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.setLevel(logging.ERROR)
+        return logger
+
+    def load_checkpoint(
+        self, filename: str, map_location: Any = "cpu", strict: bool = True, revise_keys: Any = ()
+    ) -> dict[str, Any]:
+        """Load weights without running code from the file, and fail unless they cover the model.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            ValueError: The file cannot be read, or does not fit the model.
+        """
+        checkpoint = read_checkpoint(filename)
+        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
+        load_model(unwrap(self.model), checkpoint, filename)
+        self._has_loaded = True
+        self.logger.info(f"loaded {filename}")
+        return checkpoint
+
+    def resume(self, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Continue from a checkpoint: moments come from it, hyperparameters and schedules from the config.
+
+        MMEngine restores the schedulers' state, so that a run resumed with more epochs keeps the old, finished
+        schedule (learning rate 0). Here they are stepped anew to the checkpoint's iteration.
+        """
+        optimizer: Any = self.build_optim_wrapper(self.optim_wrapper)  # type: ignore[has-type]
+        self.optim_wrapper = optimizer
+        fresh = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+        kwargs["resume_param_scheduler"] = False
+        super().resume(filename, *args, **kwargs)
+        for group, values in zip(optimizer.param_groups, fresh, strict=True):
+            group.update(values)
+        epochs = max(self.epoch, 1)
+        for _ in range(epochs):
+            for _ in range(self.iter // epochs):
+                self._step_schedulers(by_epoch=False)
+            if self.epoch:
+                self._step_schedulers(by_epoch=True)
+
+    def _step_schedulers(self, by_epoch: bool) -> None:
+        for scheduler in self.param_schedulers or []:
+            if scheduler.by_epoch == by_epoch:
+                scheduler.step()
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model inside a distributed or test-time-augmentation wrapper."""
+    wrapped = is_model_wrapper(model) or hasattr(model, "merge_preds")
+    return model.get_submodule("module") if wrapped else model
+
+
+def load_model(model: nn.Module, checkpoint: dict[str, Any], name: str) -> None:
+    """Load a whole model strictly.
+
+    Raises:
+        ValueError: Parameters are missing, left over, or have another shape; the message names the first.
+    """
+    state = checkpoint.get("state_dict", checkpoint)
+    own = model.state_dict()
+    problems = [f"'{key}' is missing" for key in own if key not in state]
+    problems += [f"'{key}' is not in the model" for key in state if key not in own]
+    problems += [
+        f"'{key}' has shape {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
+    if problems:
+        raise ValueError(
+            f"checkpoint '{name}' does not fit the model: {problems[0]}"
+            + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "")
+            + "; was it trained with another depth, attention, scheme, head or class count?"
+        )
+    model.load_state_dict(state)
+
+
+def build_runner(cfg: Config) -> EANRunner:
+    """Build the runner of a config, in one process or under ``torchrun`` (``cfg.launcher = "pytorch"``).
+
+    Without a GPU the processes talk through gloo, which MMEngine's own set-up cannot do.
+    """
+    cuda = torch.cuda.is_available()
+    if cfg.get("launcher", "none") != "none":
+        if "LOCAL_RANK" not in os.environ:
+            raise ValueError("--launcher pytorch needs torchrun: torchrun --nproc_per_node=2 tools/train.py ...")
+        if cuda:
+            cfg.sync_bn = "torch"
+        else:
+            distributed.init_process_group("gloo")
+            cfg.model_wrapper_cfg = {
+                "type": "MMDistributedDataParallel",
+                "device_ids": None,
+                "broadcast_buffers": False,
+                "find_unused_parameters": cfg.get("find_unused_parameters", False),
+            }
+    if not cuda and cfg.optim_wrapper.get("type") == "AmpOptimWrapper":
+        cfg.optim_wrapper.type = "CPUAmpOptimWrapper"
+    return EANRunner.from_cfg(cfg)

@@ -1,0 +1,27 @@
+"""Train any config."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ean_core.engine import train
+from ean_core.engine.cli import command, make_parser
+from ean_core.engine.config import add_config_options, load_config
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse the command line and train."""
+    parser = make_parser(__doc__, "python tools/train.py configs/seg/ean_se_voc.py --toy")
+    add_config_options(parser)
+    parser.add_argument("--pretrained", help="weights of the backbone: a file, or 'torchvision'")
+    parser.add_argument(
+        "--resume", nargs="?", const="last", metavar="CKPT", help="continue the run in the work directory, or this one"
+    )
+    parser.add_argument("--amp", action="store_true", help="mixed precision (bfloat16 on a CPU)")
+    args = parser.parse_args(argv)
+    train(load_config(args), resume=args.resume)
+
+
+if __name__ == "__main__":
+    main()
