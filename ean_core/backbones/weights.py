@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import torch
+from mmengine.logging import print_log
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
@@ -23,16 +22,16 @@ AUTHORS_NAMES = [
     (r"^(layer\d)\.lstm\.w_ih\.0\.seq\.", r"\1.attention.input_gates."),
     (r"^(layer\d)\.lstm\.w_hh\.0\.seq\.", r"\1.attention.hidden_gates."),
 ]
-HEADS = (
-    "fc.",
-    "last_linear.",
-    "linear.",
-    "head.",
-    "decode_head.",
-    "auxiliary_head.",
-    "neck.",
-    "data_preprocessor.",
-)
+# A convolution or norm of a ResNet, as against attention and whatever else a file may hold.
+BACKBONE_TENSOR = r"(?:layer\d\.\d+\.)?(?:(?:conv|bn|downsample\.|stem\.)\d)\.\w+"
+HEADS = ("fc.", "last_linear.", "linear.", "head.", "decode_head.", "auxiliary_head.", "neck.", "data_preprocessor.")
+
+# What the authors' ImageNet networks use, by a tensor that tells which attention a file holds.
+IMAGENET_ATTENTION: dict[str, dict[str, Any]] = {
+    "fc1.weight": {"type": "SE", "reduction": 16},
+    "weight": {"type": "SGE", "groups": 64},
+    "input_gates.0.weight": {"type": "DIA", "reduction": 20},
+}
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def convert_state_dict(source: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     state = source.get("state_dict", source.get("model", source))
     if not isinstance(state, Mapping):
         raise ValueError("the checkpoint holds no state dict")
-    tensors = {k.removeprefix("module."): v for k, v in state.items() if isinstance(v, torch.Tensor)}
+    tensors = {str(k).removeprefix("module."): v for k, v in state.items() if isinstance(v, torch.Tensor)}
     if any(key.startswith("backbone.") for key in tensors):
         tensors = {k.removeprefix("backbone."): v for k, v in tensors.items() if k.startswith("backbone.")}
     converted = {}
@@ -77,6 +76,18 @@ def convert_state_dict(source: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     return converted
 
 
+def detect_attention(source: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The config of the attention whose weights a checkpoint of any format holds, or ``None``.
+
+    The options are those of the authors' ImageNet networks: SE reduction 16, SGE groups 64, DIA reduction 20.
+    """
+    for key in convert_state_dict(source):
+        match = re.fullmatch(r"layer\d\.(?:\d+\.)?attention\.(.+)", key)
+        if match and match[1] in IMAGENET_ATTENTION:
+            return dict(IMAGENET_ATTENTION[match[1]])
+    return None
+
+
 def fold_conv_biases(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Move every convolution's bias into the running mean of its batch norm, which is exact.
 
@@ -84,10 +95,10 @@ def fold_conv_biases(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tenso
     """
     folded = dict(state)
     for key in state:
-        match = re.fullmatch(r"(.*\.)?(?:conv(\d)|downsample\.0)\.bias", key)
+        match = re.fullmatch(r"(.*\.)?(?:conv(\d)|(downsample|stem)\.(\d))\.bias", key)
         if match is None:
             continue
-        norm = (match[1] or "") + (f"bn{match[2]}" if match[2] else "downsample.1")
+        norm = (match[1] or "") + (f"bn{match[2]}" if match[2] else f"{match[3]}.{int(match[4]) + 1}")
         if f"{norm}.running_mean" in state:
             folded[f"{norm}.running_mean"] = state[f"{norm}.running_mean"] - folded.pop(key)
     return folded
@@ -96,31 +107,45 @@ def fold_conv_biases(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tenso
 def load_backbone(backbone: nn.Module, source: Mapping[str, Any]) -> LoadReport:
     """Load a backbone from a checkpoint of any format of :func:`convert_state_dict`; biases are folded if need be.
 
+    Only attention may differ: what the checkpoint lacks of it keeps its values, what is left over is reported.
+
     Raises:
-        ValueError: A tensor of the backbone outside its attention modules is missing or has another shape.
+        ValueError: The networks differ: a tensor of the backbone outside its attention modules is missing or has
+            another shape, or the checkpoint has more convolutions or norms. The backbone is then left as it was.
     """
     tensors = convert_state_dict(source)
     own = backbone.state_dict()
-    if "conv1.bias" not in own:
+    if "layer1.0.conv1.bias" not in own:
         tensors = fold_conv_biases(tensors)
-    counters = {key for key in own if key.endswith("num_batches_tracked")}  # absent from old files, used by nobody
     attention = attention_keys(backbone)
-    missing = [key for key in own if key not in tensors and key not in counters]
-    unused = [key for key in tensors if key not in own]
-    wrong = [key for key in own if key in tensors and tensors[key].shape != own[key].shape]
-    lost = [key for key in missing if key not in attention]
+    counters = {key for key in own if key.endswith("num_batches_tracked")}  # absent from old files, used by nobody
+    report = LoadReport(
+        loaded=[key for key in own if key in tensors],
+        unused=[key for key in tensors if key not in own],
+        missing=[key for key in own if key not in tensors and key not in counters],
+    )
+    lost = [key for key in report.missing if key not in attention]
+    size = len(own) - len(counters)
     if lost:
         raise ValueError(
-            f"the checkpoint does not cover the backbone: {len(lost)} of {len(own)} tensors are missing, first "
-            f"'{lost[0]}' (another depth, or not a ResNet?)"
+            f"the checkpoint does not cover the backbone: {len(lost)} of {size} tensors are missing, "
+            f"first '{lost[0]}' (another depth, or not a ResNet?)"
         )
-    if wrong:
-        shapes = f"{tuple(tensors[wrong[0]].shape)} instead of {tuple(own[wrong[0]].shape)}"
+    extra = [key for key in report.unused if re.fullmatch(BACKBONE_TENSOR, key)]
+    if extra:
         raise ValueError(
-            f"the checkpoint does not fit the backbone: '{wrong[0]}' has shape {shapes} (another depth or attention?)"
+            f"the checkpoint is of a larger network: the backbone lacks {len(extra)} of its tensors, first "
+            f"'{extra[0]}' (another depth?)"
         )
-    backbone.load_state_dict({k: v for k, v in tensors.items() if k in own}, strict=False)
-    return LoadReport([key for key in own if key in tensors], unused, missing)
+    wrong = [key for key in report.loaded if tensors[key].shape != own[key].shape]
+    if wrong:
+        raise ValueError(
+            f"the checkpoint does not fit the backbone: {len(wrong)} tensors have another shape, first '{wrong[0]}' "
+            f"with {tuple(tensors[wrong[0]].shape)} instead of {tuple(own[wrong[0]].shape)} (another depth, or "
+            "other attention options?)"
+        )
+    backbone.load_state_dict({key: tensors[key] for key in report.loaded}, strict=False)
+    return report
 
 
 def load_pretrained(backbone: nn.Module, source: str) -> LoadReport:
@@ -133,7 +158,7 @@ def load_pretrained(backbone: nn.Module, source: str) -> LoadReport:
     if source.startswith("torchvision://"):
         try:
             checkpoint = CheckpointLoader.load_checkpoint(source, map_location="cpu")
-        except (URLError, OSError) as error:
+        except OSError as error:  # urllib's errors are OSErrors
             raise FileNotFoundError(
                 f"the pretrained weights '{source}' could not be downloaded ({error}): fetch the file where there is a "
                 "network and pass its path instead"
@@ -141,10 +166,10 @@ def load_pretrained(backbone: nn.Module, source: str) -> LoadReport:
         except KeyError as error:
             raise ValueError(f"torchvision has no pretrained weights named '{source}'") from error
     else:
-        if not Path(source).is_file():
-            raise FileNotFoundError(f"pretrained weights '{source}' do not exist")
         checkpoint = read_checkpoint(source)
-    return load_backbone(backbone, checkpoint)
+    report = load_backbone(backbone, checkpoint)
+    print_log(f"{source}: {report}", logger="current")
+    return report
 
 
 def attention_keys(backbone: nn.Module) -> set[str]:

@@ -1,0 +1,115 @@
+"""tools/convert_weights.py: a converted file loads completely; a file that does not fit changes nothing."""
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ean_core import EANResNet
+from ean_core.checkpoint import read_checkpoint, write_checkpoint
+
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "convert_weights.py"
+
+
+@pytest.fixture(scope="module")
+def convert() -> Callable[..., None]:
+    spec = importlib.util.spec_from_file_location("convert_weights", TOOL)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return lambda *argv: module.main([str(arg) for arg in argv])
+
+
+def authors_file(backbone: EANResNet) -> dict[str, Any]:
+    """The backbone as the authors would have saved it: SE as 1x1 convolutions, names of the wrapper modules."""
+    state: dict[str, torch.Tensor] = {"module.last_linear.weight": torch.ones(2, 512)}
+    for key, value in backbone.state_dict().items():
+        parts = key.split(".")
+        if ".attention." in key:
+            parts[1] = "share_fc"
+            value = value[:, :, None, None] if value.dim() == 2 else value
+        elif key.startswith("layer"):
+            parts.insert(1, "ModuleList")
+        state[".".join(["module", *parts])] = value
+    return {"state_dict": state, "epoch": 100}
+
+
+def test_authors_weights(convert: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(0)
+    theirs = EANResNet(18, attention={"type": "SE", "reduction": 16}, conv_bias=True)
+    for name, value in theirs.state_dict().items():
+        if name.endswith((".bias", "running_mean")):
+            value.uniform_(-0.3, 0.3)
+    write_checkpoint(authors_file(theirs), tmp_path / "theirs.pth")
+    convert(tmp_path / "theirs.pth", tmp_path / "new" / "ours.pth", "--depth", 18)
+    out = capsys.readouterr().out
+    assert "attention SE: loaded 136 tensors, unused 0, missing 0" in out
+    assert f"wrote {tmp_path / 'new' / 'ours.pth'}" in out
+
+    ours = EANResNet(
+        18,
+        attention={"type": "SE", "reduction": 16},
+        init_cfg={"type": "Pretrained", "checkpoint": str(tmp_path / "new" / "ours.pth")},
+    )
+    ours.init_weights()
+    x = torch.randn(1, 3, 40, 40)
+    with torch.no_grad():
+        torch.testing.assert_close(ours.eval()(x)[0], theirs.eval()(x)[0], rtol=1e-4, atol=1e-4)
+
+
+def test_attention_that_the_source_lacks_is_not_invented(
+    convert: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = EANResNet(18)
+    write_checkpoint(plain.state_dict(), tmp_path / "a")
+    argv = ["--depth", 18, "--attention", "se", "--sharing", "block", "--scheme", "00-00-01-00"]
+    convert(tmp_path / "a", tmp_path / "b", *argv)
+    assert "unused 0, missing 4 (layer3.1.attention.fc1.weight, " in capsys.readouterr().out
+    converted = read_checkpoint(tmp_path / "b")
+    assert list(converted) == ["state_dict"]
+    assert set(converted["state_dict"]) == set(plain.state_dict())
+    convert(tmp_path / "b", tmp_path / "b", "--depth", 18)  # onto itself
+    assert "attention none: loaded 120 tensors, unused 0, missing 0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--depth", 50], "error: the checkpoint does not cover the backbone: "),
+        (["--depth", 19], "error: EANResNet has no depth 19: "),
+        (["--depth", 18, "--scheme", "1-1"], "error: scheme '1-1' does not fit: "),
+        (["--depth", 18, "--attention", "sge"], "error: the checkpoint does not fit the backbone: 8 tensors "),
+    ],
+)
+def test_a_mistake_is_one_line_and_writes_nothing(
+    options: list[Any],
+    message: str,
+    convert: Callable[..., None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source = EANResNet(18, attention={"type": "SGE", "groups": 32}).state_dict()
+    write_checkpoint(source, tmp_path / "a")
+    (tmp_path / "b").write_text("old")
+    with pytest.raises(SystemExit) as exit_:
+        convert(tmp_path / "a", tmp_path / "b", *options)
+    error = capsys.readouterr().err
+    assert exit_.value.code == 2
+    assert error.startswith(message)
+    assert error.count("\n") == 1
+    assert (tmp_path / "b").read_text() == "old"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_as_a_command_from_another_folder(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [sys.executable, str(TOOL), "nowhere.pth", "out.pth"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (2, "", "error: checkpoint 'nowhere.pth' does not exist\n")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,47 @@
+"""Convert ResNet weights of torchvision, MMPretrain, MMSegmentation or the EAN authors to an EANResNet's."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a checkout, installed or not
+
+from ean_core import EANResNet
+from ean_core.backbones.weights import IMAGENET_ATTENTION, detect_attention, load_backbone
+from ean_core.checkpoint import read_checkpoint, write_checkpoint
+from ean_core.engine.cli import command, make_parser
+
+ATTENTION = {"none": None} | {config["type"].lower(): config for config in IMAGENET_ATTENTION.values()}
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Convert one file."""
+    parser = make_parser(
+        "Convert ImageNet weights of any known format to the names of an EANResNet, for "
+        "init_cfg=dict(type='Pretrained', checkpoint=DST). Biases of convolutions move into the batch norms.",
+        "python tools/convert_weights.py resnet50_se.pth ean_se.pth",
+    )
+    parser.add_argument("src", metavar="SRC", help="the file to read")
+    parser.add_argument("dst", metavar="DST", help="the file to write, replaced in one step")
+    parser.add_argument("--depth", type=int, default=50, help="of the ResNet: 18, 34, 50, 101 or 152 (default: 50)")
+    parser.add_argument("--attention", choices=ATTENTION, help="default: the one whose weights the file holds")
+    parser.add_argument("--sharing", choices=("stage", "block"), default="stage", help="default: stage")
+    parser.add_argument(
+        "--scheme", default="full", help="stages or blocks it leaves out get no attention (default: full)"
+    )
+    args = parser.parse_args(argv)
+
+    source = read_checkpoint(args.src)
+    attention = ATTENTION[args.attention] if args.attention else detect_attention(source)
+    backbone = EANResNet(depth=args.depth, attention=attention, sharing=args.sharing, scheme=args.scheme)
+    report = load_backbone(backbone, source)
+    # Attention that the source lacks is left out: it would be random numbers, not pretrained weights.
+    state = {key: value for key, value in backbone.state_dict().items() if key not in report.missing}
+    write_checkpoint({"state_dict": state}, args.dst)
+    print(f"attention {attention['type'] if attention else 'none'}: {report}")
+    print(f"wrote {args.dst}")
+
+
+if __name__ == "__main__":
+    main()
