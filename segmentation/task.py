@@ -135,4 +135,4 @@ def _fill_data(cfg: Config, train_list: str, names: list[str] | None) -> None:
             img_suffix=detect_suffix(cfg.data_root, ids),
         )
         if meta:
-            loader.dataset.metainfo = meta
+            loader.dataset.update(type="BaseSegDataset", metainfo=meta)  # PascalVOCDataset insists on VOC's classes

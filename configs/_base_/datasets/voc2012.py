@@ -66,10 +66,10 @@ test_evaluator = val_evaluator
 # What --toy changes: the data, and a schedule that fits it. Model, pipeline and metrics stay.
 toy = dict(
     crop_size=64,
-    train_dataloader=dict(batch_size=8, num_workers=0),
+    train_dataloader=dict(batch_size=4, num_workers=0),
     val_dataloader=dict(num_workers=0),
     test_dataloader=dict(num_workers=0),
-    train_cfg=dict(max_epochs=8, val_interval=2),
+    train_cfg=dict(max_epochs=6, val_interval=2),
     optim_wrapper=dict(
         optimizer=dict(lr=0.05),
         paramwise_cfg=dict(custom_keys=dict(decode_head=dict(lr_mult=1), auxiliary_head=dict(lr_mult=1))),
