@@ -1,8 +1,10 @@
 """Download, convert or generate a data set into the layout the configs read."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
+from classification.sources import download_cifar
 from ean_core.engine.cli import command, make_parser
 from segmentation.toy import make_toy_voc
 from segmentation.voc import prepare_voc2012
@@ -16,6 +18,8 @@ def toy(root: Path) -> str:
 # name on the command line -> function of the data folder that returns what to print
 DATASETS: dict[str, Callable[[Path], str]] = {
     "voc2012": prepare_voc2012,
+    "cifar10": partial(download_cifar, "cifar10"),
+    "cifar100": partial(download_cifar, "cifar100"),
     "toy": toy,
 }
 

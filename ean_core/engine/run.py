@@ -23,6 +23,7 @@ from ean_core.engine.runner import EANRunner, build_runner
 from ean_core.engine.saving import BEST, LAST
 from ean_core.files import write_atomic
 
+LONG_TABLE = 30  # rows; longer ones are only written to the file
 RUN_FILES = (LAST, BEST, "history.jsonl", "metrics.json", "curves.png")
 
 
@@ -76,12 +77,17 @@ def evaluate(
         The metrics.
     """
     read_checkpoint(checkpoint)
+    if tta and "tta_model" not in cfg:
+        raise ValueError("--tta: the config has no tta_model")
+    if show_dir and "pictures" not in task(cfg).RESULTS:
+        raise ValueError(f"--show-dir: {cfg.task} draws no pictures")
     _claim(Path(cfg.work_dir))
     task(cfg).check(cfg, train=False)
     cfg.load_from, cfg.show_dir = checkpoint, show_dir
     if tta:
         cfg.model = {**cfg.tta_model, "module": cfg.model}
-        cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+        if "tta_pipeline" in cfg:
+            cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
     runner = build_runner(cfg)
     runner.load_or_resume()
     if fuse:
@@ -95,7 +101,8 @@ def evaluate(
         write_atomic(path, json.dumps(record | details, indent=2) + "\n")
         print_table("test", {"all": metrics})
         for title, rows in details.items():
-            print_table(title, rows)
+            if 0 < len(rows) <= LONG_TABLE:
+                print_table(title, rows)
         print(f"{'metrics':<11} {path}")
         if show_dir:
             print(f"{'pictures':<11} {show_dir}")

@@ -1,0 +1,142 @@
+"""A backbone, global average pooling and a linear layer; and the preparation of its batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.model import BaseDataPreprocessor, BaseModel
+from mmengine.registry import MODELS
+from torch import nn
+from torch.nn import functional as F
+
+from classification.augment import crop_and_flip, draw_augmentation
+
+
+@MODELS.register_module()
+class ImagePreprocessor(BaseDataPreprocessor):
+    """Move a batch of uint8 images to the device, augment it there while training, and normalise it.
+
+    Args:
+        mean: Of each channel, in 0..255.
+        std: Of each channel, in 0..255.
+        padding: Random crops of images padded by so many pixels; 0 for none.
+        flip: Probability of mirroring an image.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], padding: int = 0, flip: float = 0.0) -> None:
+        super().__init__(non_blocking=True)
+        self.padding, self.flip = padding, flip
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    def forward(self, data: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
+        """``inputs`` uint8 (N, H, W, 3) -> float32 (N, 3, H, W); the other entries only change their device."""
+        data = self.cast_data(data)
+        images = data["inputs"]
+        if training and (self.padding or self.flip):
+            images = crop_and_flip(images, *draw_augmentation(len(images), self.padding, self.flip), self.padding)
+        else:
+            images = images.permute(0, 3, 1, 2)
+        images = images.to(torch.float32, memory_format=torch.contiguous_format)
+        return {**data, "inputs": images.sub_(self.mean).div_(self.std)}
+
+
+@MODELS.register_module()
+class ImageClassifier(BaseModel):
+    """Image classification on any backbone: global average pooling of its last feature map, then ``head.fc``.
+
+    The parameters are ``backbone.*``, ``head.fc.weight`` and ``head.fc.bias``, so that a checkpoint's backbone loads
+    into every other model (``--pretrained``).
+
+    Args:
+        backbone: Config of a backbone that returns a feature map (N, C, H, W) or a tuple of them.
+        num_classes: Number of classes.
+        label_smoothing: The target gives ``1 - s + s / K`` to the label and ``s / K`` to each of the other classes
+            (Szegedy et al., 2016).
+        in_channels: C; needed only where the backbone has no ``out_channels`` (ours have).
+        data_preprocessor: Config of :class:`ImagePreprocessor`.
+        init_cfg: MMEngine initialisation.
+
+    Raises:
+        ValueError: Fewer than two classes, a smoothing outside [0, 1), or unknown channels.
+    """
+
+    def __init__(
+        self,
+        backbone: Mapping[str, Any],
+        num_classes: int,
+        label_smoothing: float = 0.0,
+        in_channels: int | None = None,
+        data_preprocessor: Mapping[str, Any] | None = None,
+        init_cfg: Any = None,
+    ) -> None:
+        super().__init__(dict(data_preprocessor) if data_preprocessor else None, init_cfg)
+        if num_classes < 2:
+            raise ValueError(f"num_classes must be at least 2, got {num_classes}")
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
+        self.backbone = MODELS.build(dict(backbone))
+        if in_channels is None:
+            channels = getattr(self.backbone, "out_channels", None)
+            if not isinstance(channels, Sequence):
+                raise ValueError(f"model.in_channels is needed: {type(self.backbone).__name__} does not tell its own")
+            in_channels = channels[max(self.backbone.out_indices)]
+        self.head = nn.ModuleDict({"fc": nn.Linear(in_channels, num_classes)})
+        self.label_smoothing = label_smoothing
+
+    def logits(self, inputs: torch.Tensor) -> torch.Tensor:
+        """(N, 3, H, W) -> (N, K)."""
+        features = self.backbone(inputs)
+        last = features[-1] if isinstance(features, tuple | list) else features
+        return self.head["fc"](last.mean((2, 3)))
+
+    def forward(
+        self, inputs: torch.Tensor, labels: torch.Tensor | None = None, mode: str = "tensor"
+    ) -> torch.Tensor | dict[str, torch.Tensor]:
+        """Classify normalised images (N, 3, H, W).
+
+        Args:
+            inputs: What :class:`ImagePreprocessor` returns.
+            labels: int64 (N,), for the loss.
+            mode: ``"loss"``: a dict with the mean cross entropy ``loss`` and the batch's accuracy ``top1`` in percent.
+                ``"predict"`` and ``"tensor"``: the logits (N, K).
+
+        Raises:
+            ValueError: An unknown mode, or no labels for a loss.
+        """
+        if mode not in ("loss", "predict", "tensor"):
+            raise ValueError(f"mode must be 'loss', 'predict' or 'tensor', got {mode!r}")
+        logits = self.logits(inputs)
+        if mode != "loss":
+            return logits
+        if labels is None:
+            raise ValueError("mode 'loss' needs labels")
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        return {"loss": loss, "top1": 100 * (logits.detach().argmax(1) == labels).float().mean()}
+
+
+@MODELS.register_module()
+class FlipTTA(BaseModel):
+    """Average the class probabilities of every image and its mirror image (``tools/test.py --tta``).
+
+    Args:
+        module: Config of the classifier.
+    """
+
+    def __init__(self, module: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.module = MODELS.build(dict(module))
+
+    def merge_preds(self, predictions: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Logits of each version, (N, K) -> mean probabilities (N, K)."""
+        return torch.stack([logits.softmax(1) for logits in predictions]).mean(0)
+
+    def forward(self, inputs: torch.Tensor, labels: torch.Tensor | None = None, mode: str = "tensor") -> torch.Tensor:
+        """Normalised images (N, 3, H, W) -> probabilities (N, K)."""
+        return self.merge_preds([self.module.logits(images) for images in (inputs, inputs.flip(3))])
+
+    def test_step(self, data: Mapping[str, Any]) -> torch.Tensor:
+        """A batch of the loader -> probabilities (N, K)."""
+        return self(**self.module.data_preprocessor(data, False), mode="predict")

@@ -1,0 +1,2 @@
+_base_ = "resnet50_share_dia_imagenet.py"
+model = dict(backbone=dict(scheme="paper/imagenet-dia"))

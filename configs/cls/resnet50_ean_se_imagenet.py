@@ -1,0 +1,2 @@
+_base_ = "resnet50_share_se_imagenet.py"
+model = dict(backbone=dict(scheme="authors/imagenet-se"))
