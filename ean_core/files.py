@@ -1,7 +1,8 @@
-"""Writing files that are never half-written."""
+"""Files that are never half-written, and what tells one file from another."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -18,3 +19,12 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def file_digest(path: Path) -> str:
+    """The first 16 hexadecimal digits of a file's SHA-256."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()[:16]

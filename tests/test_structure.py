@@ -14,7 +14,12 @@ OUTSIDE = ("tools", "tests", "configs", "benchmarks")
 
 # ean_core imports nothing but these and the standard library; a folder may add to them.
 CORE = ("ean_core", "torch", "numpy", "mmengine", "mmcv.cnn")
-CORE_FOLDERS = {"ean_core/analysis/": ("scipy", "matplotlib"), "ean_core/engine/": ("matplotlib", "rich")}
+CORE_FOLDERS = {
+    "ean_core/analysis/": ("scipy", "matplotlib"),
+    "ean_core/engine/": ("matplotlib", "rich"),
+    "ean_core/search/": ("rich",),
+    "ean_core/strategies/": ("optuna",),
+}
 
 # Everything else may import what it likes, except these.
 FORBIDDEN = {

@@ -102,9 +102,12 @@ def load_model(model: nn.Module, checkpoint: dict[str, Any], name: str) -> None:
 def build_runner(cfg: Config) -> EANRunner:
     """Build the runner of a config, in one process or under ``torchrun`` (``cfg.launcher = "pytorch"``).
 
-    Without a GPU the processes talk through gloo, which MMEngine's own set-up cannot do.
+    Without a GPU the processes talk through gloo, which MMEngine's own set-up cannot do. A supernet's disconnected
+    stages leave parameters without gradient, which distributed training is told here.
     """
     cuda = torch.cuda.is_available()
+    if any(str(hook.get("type", "")).endswith("SupernetHook") for hook in cfg.get("custom_hooks", None) or []):
+        cfg.find_unused_parameters = True
     if cfg.get("launcher", "none") != "none":
         if "LOCAL_RANK" not in os.environ:
             raise ValueError("--launcher pytorch needs torchrun: torchrun --nproc_per_node=2 tools/train.py ...")

@@ -1,0 +1,1 @@
+"""Looking at networks and searches: plots, timing, statistics."""

@@ -1,0 +1,110 @@
+"""``search.jsonl``: the record of a search, its score cache, and what a resumed search checks itself against."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import barrier
+
+from ean_core.files import write_atomic
+
+Entry = dict[str, Any]
+FIELDS = ("step", "index", "scheme", "reward", "sparsity", "cached", "failed", "strategy", "key", "final")
+"""The fields of a line that are no metrics; all others are the evaluator's."""
+
+
+class SearchLog:
+    """Appends entries, flushed to the disk one by one, and knows the metrics of every scheme it has seen.
+
+    A resumed search goes through its unfinished step again. It finds the lines of that step in the file, uses their
+    metrics, and adds nothing until it is past them; so a search that was killed ends with the same file.
+
+    Args:
+        path: The file.
+        key: From :func:`score_key`: metrics are known for lines with this key only.
+        step: Steps that the saved state of the strategy contains; 0 for a new search.
+        others: Logs of other searches, whose scores under the same key are used too.
+        writable: Whether this process writes; only one may.
+    """
+
+    def __init__(self, path: Path, key: str, step: int = 0, others: Sequence[Path] = (), writable: bool = True) -> None:
+        self.path, self.key, self.writable = path, key, writable
+        whole = read_log(path)
+        # The verdict of an earlier end of this search: its score stays known, its line makes room for what follows.
+        lines = [entry for entry in whole if not entry.get("final")]
+        self.entries = [entry for entry in lines if entry["step"] <= step]
+        self._pending = deque(entry for entry in lines if entry["step"] > step)
+        self._scores: dict[str, dict[str, float]] = {}
+        for entry in [line for other in others for line in read_log(other)] + whole:
+            if entry["key"] == key:
+                self._scores.setdefault(entry["scheme"], metrics_of(entry))
+        barrier()  # every rank has read the file before one of them changes it
+        if writable:
+            self._rewrite([*self.entries, *self._pending])
+
+    def metrics(self, scheme: str) -> dict[str, float] | None:
+        """The metrics of a scheme if they are known."""
+        return self._scores.get(scheme)
+
+    def add(self, entry: Entry) -> None:
+        """Append an entry, unless the file has it from before a kill."""
+        entry = json.loads(_dump(entry))
+        self._scores.setdefault(entry["scheme"], metrics_of(entry))
+        if self._pending and self._pending[0] == entry:
+            self._pending.popleft()
+        else:
+            if self._pending:  # the search took another way than before, e.g. on another machine
+                self._pending.clear()
+                if self.writable:
+                    self._rewrite(self.entries)
+            if self.writable:
+                with self.path.open("a") as file:
+                    file.write(_dump(entry))
+        self.entries.append(entry)
+
+    def sync(self) -> None:
+        """Wait until the file is on the disk: the strategy's state must never be ahead of it."""
+        if self.writable:
+            with self.path.open("a") as file:
+                os.fsync(file.fileno())
+
+    def _rewrite(self, entries: Sequence[Entry]) -> None:
+        text = "".join(map(_dump, entries))
+        if not self.path.is_file() or self.path.read_text() != text:
+            write_atomic(self.path, text)
+
+
+def read_log(path: Path) -> list[Entry]:
+    """The entries of a ``search.jsonl``; a last line that was cut off by a kill is left out."""
+    text = path.read_text() if path.is_file() else ""
+    entries = []
+    for line in text.splitlines(keepends=True):
+        try:
+            entries.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+        if not line.endswith("\n"):
+            entries.pop()
+    return entries
+
+
+def metrics_of(entry: Mapping[str, Any]) -> dict[str, float]:
+    """The evaluator's metrics in an entry; ``null`` is NaN."""
+    return {name: math.nan if value is None else value for name, value in entry.items() if name not in FIELDS}
+
+
+def score_key(checkpoint: str, settings: Mapping[str, Any]) -> str:
+    """What a score belongs to besides its scheme: a hash of the checkpoint's hash and the evaluation settings."""
+    return hashlib.sha256(json.dumps([checkpoint, settings], sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _dump(entry: Mapping[str, Any]) -> str:
+    finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in entry.items()}
+    return json.dumps(finite, allow_nan=False) + "\n"

@@ -1,0 +1,238 @@
+"""The search loop: ask, evaluate, log, tell. It knows neither the strategy nor the network."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size, is_main_process
+
+from ean_core.checkpoint import read_checkpoint, write_checkpoint
+from ean_core.files import write_atomic
+from ean_core.scheme import ConnectionScheme
+from ean_core.search.log import Entry, SearchLog, score_key
+from ean_core.search.progress import SearchProgress
+from ean_core.search.reward import Reward
+from ean_core.search.strategy import Strategy
+
+Evaluate = Callable[[list[ConnectionScheme]], Sequence[Mapping[str, float]]]
+LOG, STATE, SCHEME, PLOT = "search.jsonl", "search_state.pth", "scheme.json", "search.png"
+
+
+def search(
+    strategy: Strategy,
+    evaluate: Evaluate,
+    steps: int,
+    per_step: int,
+    work_dir: str | Path,
+    *,
+    reward: Reward | None = None,
+    checkpoint: str = "",
+    settings: Mapping[str, Any] | None = None,
+    attention: Mapping[str, Any] | None = None,
+    resume: bool = False,
+    caches: Sequence[str | Path] = (),
+    draw: bool = True,
+) -> dict[str, Any]:
+    """Search, and write ``search.jsonl``, ``search_state.pth``, ``scheme.json`` and ``search.png``.
+
+    Under ``torchrun`` every rank evaluates its share of a step's schemes; all tell the same rewards to equal copies
+    of the strategy. A scheme is never evaluated twice. Killed at any moment and resumed, a search ends with the same
+    log as one that ran through.
+
+    Args:
+        strategy: What proposes schemes.
+        evaluate: From different schemes to the metrics of each; see :class:`ean_core.search.Evaluator`. A metric that
+            is not finite makes a failed candidate, and the search goes on.
+        steps: Steps in all; a finished search can be resumed with more. 1000 on CIFAR and 300 on ImageNet in the paper.
+        per_step: Schemes a step; 3 in the authors' code.
+        work_dir: Where everything is written. A new search moves the files of an earlier one to ``previous/``.
+        reward: ``Reward()``, the authors', by default.
+        checkpoint: The hash of the supernet's checkpoint: :func:`ean_core.files.file_digest`.
+        settings: What else the scores depend on: ``evaluator.settings()``.
+        attention: The attention's config, for the scheme file.
+        resume: Continue the search in ``work_dir``; where there is none yet, begin.
+        caches: Logs of other searches whose scores may be used, e.g. of an exhaustive evaluation.
+        draw: Write ``search.png``.
+
+    Returns:
+        The content of ``scheme.json``.
+
+    Raises:
+        ValueError: The search to resume had another checkpoint, reward, strategy or settings; or all candidates failed.
+    """
+    if steps < 1 or per_step < 1:
+        raise ValueError(f"a search needs at least one step and one scheme a step, got {steps} and {per_step}")
+    work_dir, reward = Path(work_dir), reward or Reward()
+    config = getattr(strategy, "config", {"type": type(strategy).__name__})
+    identity = json.loads(
+        json.dumps(
+            {
+                "blocks": strategy.blocks,
+                "strategy": config,
+                "reward": reward.config,
+                "checkpoint": checkpoint,
+                "settings": settings or {},
+                "attention": attention,
+                "per_step": per_step,
+            },
+            default=str,
+        )
+    )
+    done = _restore(strategy, work_dir / STATE, identity) if resume else 0
+    barrier()
+    if is_main_process() and not done:
+        if not resume:
+            _set_aside(work_dir)
+        _save(strategy, work_dir / STATE, identity, 0)
+    key = score_key(checkpoint, identity["settings"])
+    barrier()
+    log = SearchLog(work_dir / LOG, key, done, [Path(p) for p in caches], writable=is_main_process())
+    if len(log.entries) != done * per_step:
+        raise ValueError(f"cannot resume: '{log.path}' lacks lines of the {done} steps that '{STATE}' contains")
+    notes: Callable[[Sequence[ConnectionScheme]], list[dict[str, float]]]
+    notes = getattr(strategy, "notes", lambda schemes: [{} for _ in schemes])
+
+    with SearchProgress(steps, per_step, log.entries) as progress:
+        for step in range(done + 1, steps + 1):
+            schemes = strategy.ask(per_step)
+            known = {entry["scheme"] for entry in log.entries}
+            metrics = _measure(evaluate, schemes, log)
+            rewards = [reward(scheme, metrics[scheme]) for scheme in schemes]
+            for i, (scheme, value, note) in enumerate(zip(schemes, rewards, notes(schemes), strict=True)):
+                cached = str(scheme) in known
+                known.add(str(scheme))
+                log.add(_entry(step, i, scheme, value, metrics[scheme], cached, note, key))
+            log.sync()
+            strategy.tell(schemes, rewards)
+            if is_main_process():
+                _save(strategy, work_dir / STATE, identity, step)
+            progress.update(log.entries[-per_step:])
+
+    result = _verdict(strategy, evaluate, reward, log, identity)
+    if is_main_process():
+        write_atomic(work_dir / SCHEME, json.dumps(result, indent=2) + "\n")
+        if draw:
+            from ean_core.analysis.plots import plot_search
+
+            plot_search(work_dir / LOG, work_dir / PLOT)
+    barrier()
+    return result
+
+
+def _measure(
+    evaluate: Evaluate, schemes: Sequence[ConnectionScheme], log: SearchLog
+) -> dict[ConnectionScheme, Mapping[str, float]]:
+    """The metrics of some schemes, evaluating those that the log does not know, shared out over the ranks."""
+    found: dict[ConnectionScheme, Mapping[str, float]] = {}
+    todo = []
+    for scheme in dict.fromkeys(schemes):
+        metrics = log.metrics(str(scheme))
+        if metrics is None:
+            todo.append(scheme)
+        else:
+            found[scheme] = metrics
+    if todo:
+        mine = todo[get_rank() :: get_world_size()]
+        shares = all_gather_object([{k: float(v) for k, v in m.items()} for m in evaluate(mine)] if mine else [])
+        for rank, share in enumerate(shares):
+            found.update(zip(todo[rank :: get_world_size()], share, strict=True))
+    return found
+
+
+def _entry(
+    step: int,
+    index: int,
+    scheme: ConnectionScheme,
+    reward: float,
+    metrics: Mapping[str, float],
+    cached: bool,
+    note: Mapping[str, float],
+    key: str,
+) -> Entry:
+    own = {"step": step, "index": index, "scheme": str(scheme), "reward": reward, **metrics}
+    return own | {
+        "sparsity": scheme.sparsity,
+        "cached": cached,
+        "failed": not math.isfinite(reward),
+        "strategy": dict(note),
+        "key": key,
+    }
+
+
+def _verdict(
+    strategy: Strategy, evaluate: Evaluate, reward: Reward, log: SearchLog, identity: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Compare the most probable scheme, if the strategy has one, with the best seen, and describe the winner.
+
+    The higher reward wins: both were measured on the same images with the same weights.
+    """
+    candidates = list(log.entries)
+    scored = [entry for entry in candidates if not entry["failed"]]
+    if not scored:
+        raise ValueError("the search found nothing: no candidate had a finite reward")
+    best = max(scored, key=lambda entry: entry["reward"])  # the first one of equals
+    answer = getattr(strategy, "most_probable", strategy.best)()
+    if str(answer) not in {entry["scheme"] for entry in candidates}:
+        metrics = _measure(evaluate, [answer], log)[answer]
+        value = reward(answer, metrics)
+        step = candidates[-1]["step"]
+        log.add(_entry(step, 0, answer, value, metrics, False, {}, log.key) | {"final": True})
+    final = next(entry for entry in log.entries if entry["scheme"] == str(answer))
+    wins = not final["failed"] and final["reward"] >= best["reward"]
+    winner = ConnectionScheme.parse((final if wins else best)["scheme"], strategy.blocks)
+    return {
+        "scheme": str(winner),
+        "blocks": list(strategy.blocks),
+        "attention": identity["attention"],
+        "strategy": identity["strategy"],
+        "reward": (final if wins else best)["reward"],
+        "accuracy": (final if wins else best).get("accuracy"),
+        "density": winner.density,
+        "seed": identity["strategy"].get("seed"),
+        "checkpoint": identity["checkpoint"],
+        "picked": "most probable" if wins and hasattr(strategy, "most_probable") else "best seen",
+        "because": "its reward is at least that of every scheme seen"
+        if wins
+        else "its reward is higher than that of the most probable scheme, on the same images",
+        "most_probable": _short(final),
+        "best_seen": _short(best),
+        "evaluations": len({entry["scheme"] for entry in log.entries}),
+        "cache_hits": sum(entry["cached"] for entry in log.entries),
+        "failed": sum(entry["failed"] for entry in log.entries),
+    }
+
+
+def _short(entry: Entry) -> Entry:
+    return {k: v for k, v in entry.items() if k not in ("index", "cached", "failed", "strategy", "key", "final")}
+
+
+def _save(strategy: Strategy, path: Path, identity: Mapping[str, Any], step: int) -> None:
+    write_checkpoint({"identity": identity, "step": step, "strategy": strategy.state_dict()}, path)
+
+
+def _restore(strategy: Strategy, path: Path, identity: Mapping[str, Any]) -> int:
+    """Load the strategy's state; the number of steps that it contains (0 where there is no file)."""
+    if not path.is_file():
+        return 0
+    saved = read_checkpoint(path)
+    changed = [name for name, value in identity.items() if saved["identity"].get(name) != value]
+    if changed:
+        before, now = (json.dumps(source.get(changed[0])) for source in (saved["identity"], identity))
+        raise ValueError(
+            f"cannot resume the search in '{path.parent}': {' and '.join(changed)} changed ({changed[0]} was {before}, "
+            f"is {now}); put it back, or start a new search without --resume"
+        )
+    strategy.load_state_dict(saved["strategy"])
+    return int(saved["step"])
+
+
+def _set_aside(work_dir: Path) -> None:
+    """Move the files of an earlier search in this folder to ``previous/``."""
+    for name in (LOG, STATE, SCHEME, PLOT):
+        if (work_dir / name).is_file():
+            (work_dir / "previous").mkdir(exist_ok=True)
+            (work_dir / name).replace(work_dir / "previous" / name)

@@ -1,0 +1,146 @@
+"""What every search strategy is, and how one is built by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any, Protocol
+
+import torch
+
+from ean_core.scheme import ConnectionScheme
+
+STRATEGIES = {
+    "policy_gradient": "ean_core.search.policy_gradient.PolicyGradient",
+    "random": "ean_core.strategies.random_.Random",
+    "hsp": "ean_core.strategies.hsp.HSP",
+    "genetic": "ean_core.strategies.genetic.Genetic",
+    "enas": "ean_core.strategies.enas.ENAS",
+    "darts": "ean_core.strategies.darts.DARTS",
+}
+GateLoss = Callable[[torch.Tensor, int], torch.Tensor]
+"""A differentiable loss of gates (m,) in [0, 1]; the integer counts its calls, e.g. to choose a batch."""
+
+
+class Strategy(Protocol):
+    """A search strategy: it proposes schemes and learns from their rewards, of which more is better.
+
+    All randomness comes from its seed. States hold tensors and plain values only and are taken between a ``tell``
+    and the next ``ask``. A strategy may also have ``notes(schemes) -> list[dict[str, float]]``, what it knows of
+    candidates before their reward, for the log; and ``most_probable() -> ConnectionScheme``, if it has probabilities.
+    """
+
+    blocks: tuple[int, ...]
+
+    def ask(self, n: int) -> list[ConnectionScheme]:
+        """Propose exactly ``n`` schemes; some may be equal, or equal to earlier ones."""
+        ...
+
+    def tell(self, schemes: Sequence[ConnectionScheme], rewards: Sequence[float]) -> None:
+        """Learn from the rewards; NaN means that the evaluation failed and teaches nothing."""
+        ...
+
+    def best(self) -> ConnectionScheme:
+        """The scheme with the highest reward it was told of, the first of equals."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that is needed to continue."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state."""
+        ...
+
+
+def build_strategy(
+    config: Mapping[str, Any] | str, blocks: Sequence[int], seed: int = 0, gate_loss: GateLoss | None = None
+) -> Strategy:
+    """Build a strategy by name: ``build_strategy(dict(type="policy_gradient"), blocks=(3, 4, 6, 3), seed=0)``.
+
+    Args:
+        config: ``type`` (policy_gradient, random, hsp, genetic, enas, darts) and the strategy's options.
+        blocks: Number of blocks of each stage.
+        seed: Determines everything that the strategy draws; the global generators are left alone.
+        gate_loss: For ``darts``: a loss through which gradients reach the gates, e.g. ``evaluator.gate_loss``.
+
+    Raises:
+        ValueError: Unknown type or option, or an optional dependency is missing.
+    """
+    options: dict[str, Any] = {"type": config} if isinstance(config, str) else dict(config)
+    record = {key: value for key, value in options.items() if not callable(value)} | {"seed": seed}
+    name = options.pop("type", None)
+    if name not in STRATEGIES:
+        raise ValueError(f"unknown strategy {name!r}: known are {', '.join(STRATEGIES)}")
+    if gate_loss is not None and name == "darts":
+        options["loss"] = gate_loss
+    module, cls = STRATEGIES[name].rsplit(".", 1)
+    try:
+        strategy = getattr(import_module(module), cls)(blocks=tuple(blocks), seed=seed, **options)
+    except TypeError as error:
+        raise ValueError(f"strategy {name}: {error}") from error
+    strategy.config = record
+    return strategy
+
+
+class BestSeen:
+    """The first scheme with the highest reward so far."""
+
+    def __init__(self) -> None:
+        self.scheme: ConnectionScheme | None = None
+        self.reward = -math.inf
+
+    def update(self, schemes: Sequence[ConnectionScheme], rewards: Sequence[float]) -> None:
+        """Look at more schemes."""
+        for scheme, reward in zip(schemes, rewards, strict=True):
+            if reward > self.reward:  # never true for NaN
+                self.scheme, self.reward = scheme, float(reward)
+
+    def get(self) -> ConnectionScheme:
+        """The scheme.
+
+        Raises:
+            ValueError: No finite reward has been told.
+        """
+        if self.scheme is None:
+            raise ValueError("no scheme has been evaluated yet")
+        return self.scheme
+
+    def state_dict(self) -> dict[str, Any]:
+        """The scheme as text, and its reward."""
+        return {"scheme": None if self.scheme is None else str(self.scheme), "reward": self.reward}
+
+    def load_state_dict(self, state: dict[str, Any], blocks: Sequence[int]) -> None:
+        """Continue from a state."""
+        text = state["scheme"]
+        self.scheme = None if text is None else ConnectionScheme.parse(text, blocks)
+        self.reward = state["reward"]
+
+
+def to_bits(schemes: Sequence[ConnectionScheme]) -> torch.Tensor:
+    """Schemes as a float tensor of 0s and 1s, (n, m)."""
+    return torch.tensor([scheme.bits for scheme in schemes], dtype=torch.float32)
+
+
+def from_bits(bits: torch.Tensor, blocks: Sequence[int]) -> list[ConnectionScheme]:
+    """Schemes from the rows of an (n, m) tensor of 0s and 1s."""
+    rows = bits.bool().tolist()
+    return [ConnectionScheme.parse("".join("01"[bit] for bit in row), blocks) for row in rows]
+
+
+def successes(
+    schemes: Sequence[ConnectionScheme], rewards: Sequence[float]
+) -> tuple[list[ConnectionScheme], torch.Tensor]:
+    """The schemes whose reward is finite, and those rewards, (n,)."""
+    kept = [(s, float(r)) for s, r in zip(schemes, rewards, strict=True) if math.isfinite(r)]
+    return [s for s, _ in kept], torch.tensor([r for _, r in kept], dtype=torch.float32)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[torch.Generator]:
+    """Initialise networks from ``seed`` without disturbing torch's global generator; gives a generator of its own."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield torch.Generator().manual_seed(seed)
