@@ -30,7 +30,7 @@ class HistoryHook(Hook):
         interval: Iterations between two training lines; each holds the mean loss since the last.
     """
 
-    priority = "LOW"
+    priority = "BELOW_NORMAL"  # before the scheduler: the learning rate of a line is the one its step took
 
     def __init__(self, metric: str, rule: str = "greater", interval: int = 10) -> None:
         self.metric, self.rule, self.interval = metric, rule, interval
