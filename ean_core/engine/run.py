@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,9 @@ def evaluate(
     if fuse:
         model = runner.model
         runner.model = fuse_model(model.module if is_model_wrapper(model) else model)
-    metrics = {name: float(value) for name, value in _finish(runner, runner.test).items()}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The shape of value will convert")  # of merging, which adds an axis of 1
+        metrics = {name: float(value) for name, value in _finish(runner, runner.test).items()}
     if is_main_process():
         record = {"checkpoint": checkpoint, **metrics}
         details = task(cfg).details(runner)
