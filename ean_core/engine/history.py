@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -34,7 +35,7 @@ class HistoryHook(Hook):
 
     def __init__(self, metric: str, rule: str = "greater", interval: int = 10) -> None:
         self.metric, self.rule, self.interval = metric, rule, interval
-        self._losses: list[float] = []
+        self._losses: list[torch.Tensor] = []
 
     @master_only
     def before_train(self, runner: Any) -> None:
@@ -53,9 +54,9 @@ class HistoryHook(Hook):
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Mapping[str, Any] | None = None
     ) -> None:
         """Note the loss; write a line now and then."""
-        self._losses.append(float((outputs or {})["loss"].detach()))
+        self._losses.append((outputs or {})["loss"].detach())  # stays on its device until a line is written
         if (batch_idx + 1) % self.interval == 0 or batch_idx + 1 == len(runner.train_dataloader):
-            loss = sum(self._losses) / len(self._losses)
+            loss = float(torch.stack(self._losses).mean())
             self._losses.clear()
             lr = runner.optim_wrapper.get_lr()["lr"][0]
             self._append(mode="train", epoch=runner.epoch + 1, iter=runner.iter + 1, loss=loss, lr=lr)

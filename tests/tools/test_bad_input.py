@@ -209,7 +209,7 @@ def test_pretrained_weights_without_a_network(mistakes, monkeypatch):
     def offline(*args, **kwargs):
         raise URLError("no route to host")
 
-    monkeypatch.setattr("ean_core.backbones.weights.CheckpointLoader.load_checkpoint", offline)
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", offline)
     message = mistakes.train("--pretrained", "torchvision")
     assert_says(message, "torchvision://resnet18", "could not be downloaded", "no route to host", "pass its path")
 
