@@ -106,7 +106,7 @@ def stack(pictures: Sequence[Image.Image]) -> Image.Image:
 
 @HOOKS.register_module()
 class PreviewHook(Hook):
-    """Write ``preview.png``, the first validation images side by side with their predictions, at every validation.
+    """Write ``preview.png``, some validation images side by side with their predictions, at every validation.
 
     Args:
         count: Number of images.
@@ -123,9 +123,10 @@ class PreviewHook(Hook):
     def after_val_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
     ) -> None:
-        """Keep the first pictures."""
-        for sample in outputs or []:
-            if is_main_process() and len(self._rows) < self.count:
+        """Keep a few pictures, evenly spread: neighbours in a list are often frames of one film."""
+        step = max(1, len(runner.val_dataloader) // self.count)
+        for sample in (outputs or [])[:1]:
+            if is_main_process() and batch_idx % step == 0 and len(self._rows) < self.count:
                 self._rows.append(_picture(sample, runner.val_dataloader.dataset.metainfo))
 
     def after_val_epoch(self, runner: Any, metrics: Mapping[str, float] | None = None) -> None:

@@ -29,12 +29,13 @@ class HistoryHook(Hook):
         metric: The validation metric by which ``metrics.json`` names the best epoch.
         rule: ``"greater"`` or ``"less"`` is better.
         interval: Iterations between two training lines; each holds the mean loss since the last.
+        unit: Of the validation metrics, for the curves.
     """
 
     priority = "BELOW_NORMAL"  # before the scheduler: the learning rate of a line is the one its step took
 
-    def __init__(self, metric: str, rule: str = "greater", interval: int = 10) -> None:
-        self.metric, self.rule, self.interval = metric, rule, interval
+    def __init__(self, metric: str, rule: str = "greater", interval: int = 10, unit: str = "%") -> None:
+        self.metric, self.rule, self.interval, self.unit = metric, rule, interval, unit
         self._losses: list[torch.Tensor] = []
 
     @master_only
@@ -69,7 +70,7 @@ class HistoryHook(Hook):
         self._append(
             mode="val", epoch=runner.epoch, iter=runner.iter, **{k: float(v) for k, v in (metrics or {}).items()}
         )
-        draw_curves(read_history(self._path), self.metric, self._path.with_name("curves.png"))
+        draw_curves(read_history(self._path), self.metric, self._path.with_name("curves.png"), self.unit)
 
     @master_only
     def after_train(self, runner: Any) -> None:
@@ -97,7 +98,7 @@ def read_history(path: Path) -> list[Entry]:
     return entries
 
 
-def draw_curves(history: Sequence[Entry], metric: str, path: Path) -> None:
+def draw_curves(history: Sequence[Entry], metric: str, path: Path, unit: str = "%") -> None:
     """Training loss and learning rate on the left, validation metrics on the right, against epochs; a PNG."""
     from matplotlib.figure import Figure
 
@@ -119,7 +120,7 @@ def draw_curves(history: Sequence[Entry], metric: str, path: Path) -> None:
     names = [k for k in val[-1] if k not in ("mode", "epoch", "iter")]
     for name in sorted(names, key=lambda n: n != metric):
         right.plot([e["epoch"] for e in val], [e.get(name, math.nan) for e in val], marker=".", label=name)
-    right.set(xlabel="epoch", title="validation")
+    right.set(xlabel="epoch", ylabel=unit, title="validation")
     right.grid(alpha=0.3)
     right.legend()
     png = io.BytesIO()

@@ -173,15 +173,21 @@ def picture_of(index: int, truth: bool = True) -> NDArray[np.uint8]:
     return np.asarray(side_by_side(image, classes if truth else None, prediction, CLASSES, PALETTE))
 
 
-def test_preview_hook_writes_the_first_images(tmp_path: Path) -> None:
-    loader = SimpleNamespace(dataset=SimpleNamespace(metainfo=dict(classes=CLASSES, palette=PALETTE)))
+class Loader(list):
+    """A loader of so many batches."""
+
+    dataset = SimpleNamespace(metainfo=dict(classes=CLASSES, palette=PALETTE))
+
+
+def test_preview_hook_spreads_its_images_over_the_set(tmp_path: Path) -> None:
+    loader = Loader(range(5))
     runner = SimpleNamespace(val_dataloader=loader, test_dataloader=loader, work_dir=str(tmp_path), cfg=Config({}))
     hook = PreviewHook(count=2)
     for _ in range(2):  # the second validation starts anew
-        for index in range(3):
+        for index in range(5):
             hook.after_val_iter(runner, index, outputs=[sample_of(tmp_path / f"{index}.png", index)])
         hook.after_val_epoch(runner)
-        rows = [picture_of(0), picture_of(1)]
+        rows = [picture_of(0), picture_of(2)]
         pixels = np.asarray(Image.open(tmp_path / "preview.png"))
         assert pixels.shape == (sum(len(row) for row in rows), max(row.shape[1] for row in rows), 3)
         assert np.array_equal(pixels[: len(rows[0]), : rows[0].shape[1]], rows[0])
