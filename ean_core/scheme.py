@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ class ConnectionScheme:
             raise ValueError("a connection scheme needs at least one stage and one block in every stage")
 
     @classmethod
-    def parse(cls, text: str | ConnectionScheme, blocks: Sequence[int]) -> ConnectionScheme:
+    def parse(cls, text: str | os.PathLike[str] | ConnectionScheme, blocks: Sequence[int]) -> ConnectionScheme:
         """Read a scheme for a network with ``blocks[i]`` blocks in stage ``i``.
 
         Args:
@@ -45,6 +46,8 @@ class ConnectionScheme:
         blocks = tuple(blocks)
         if isinstance(text, cls):
             return text._fitting(blocks, str(text))
+        if isinstance(text, os.PathLike):
+            return cls.parse(read_scheme_file(Path(text)), blocks)
         if not isinstance(text, str):
             raise ValueError(
                 f"a connection scheme must be text such as '1-01-11', got {text!r} "

@@ -51,7 +51,7 @@ def configure(cfg: Config, toy: bool = False, data_root: str | None = None, clas
         )
     own_data = data_root is not None and not toy
     train_list = cfg.train_list
-    if own_data and not list_path(cfg.data_root, train_list).is_file():
+    if own_data and train_list == "train_aug" and not list_path(cfg.data_root, train_list).is_file():
         train_list = "train"  # train_aug exists for VOC alone
     names = _class_names(Path(classes)) if classes is not None else None
     _fill_data(cfg, train_list, names)

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from ean_core.files import write_atomic
 from segmentation.voc import IGNORE
 
-HEIGHT = 240  # panels are enlarged to at least this many pixels
+HEIGHT = 240  # small panels are enlarged to at least this many pixels, but to no more than twice as many in width
 MARGIN = 8
 
 Picture = NDArray[np.uint8]
@@ -55,18 +55,20 @@ def side_by_side(
     if truth is not None:
         panels["ground truth"] = overlay(image, truth, palette)
     panels["prediction"] = overlay(image, prediction, palette)
-    factor = max(1, -(-HEIGHT // image.shape[0]))
+    factor = max(1, min(-(-HEIGHT // image.shape[0]), 2 * HEIGHT // image.shape[1]))
     height, width = image.shape[0] * factor, image.shape[1] * factor
     font = ImageFont.load_default(14)
+    column = max(width, *(int(font.getlength(title)) + 1 for title in panels)) + MARGIN
     present = set(np.unique(prediction)) | (set(np.unique(truth)) if truth is not None else set())
     entries = [k for k in range(len(classes)) if k in present and any(palette[k])]
-    total = len(panels) * (width + MARGIN) + MARGIN
-    places, legend_height = _flow([classes[k] for k in entries], font, total)
+    names = [classes[k] for k in entries]
+    total = max([len(panels) * column, *(_length(name, font) for name in names)]) + MARGIN
+    places, legend_height = _flow(names, font, total)
     top = 24
     canvas = Image.new("RGB", (total, top + height + MARGIN + legend_height), "white")
     draw = ImageDraw.Draw(canvas)
     for i, (title, panel) in enumerate(panels.items()):
-        x = MARGIN + i * (width + MARGIN)
+        x = MARGIN + i * column
         draw.text((x, 4), title, "black", font)
         canvas.paste(Image.fromarray(panel).resize((width, height), Image.Resampling.NEAREST), (x, top))
     for k, (x, y) in zip(entries, places, strict=True):
@@ -80,12 +82,16 @@ def _flow(names: Sequence[str], font: Any, width: int) -> tuple[list[tuple[int, 
     """Places of the legend's entries in lines of ``width`` pixels, and the height that they take."""
     places, x, y = [], MARGIN, 0
     for name in names:
-        size = 18 + int(font.getlength(name)) + 16
+        size = _length(name, font)
         if x > MARGIN and x + size > width:
             x, y = MARGIN, y + 20
         places.append((x, y))
         x += size
     return places, y + 24 if names else 0
+
+
+def _length(name: str, font: Any) -> int:
+    return 18 + int(font.getlength(name)) + 16
 
 
 def stack(pictures: Sequence[Image.Image]) -> Image.Image:
@@ -100,7 +106,7 @@ def stack(pictures: Sequence[Image.Image]) -> Image.Image:
 
 @HOOKS.register_module()
 class PreviewHook(Hook):
-    """Write ``preview.png``, the first validation images side by side with their predictions, at every validation.
+    """Write ``preview.png``, some validation images side by side with their predictions, at every validation.
 
     Args:
         count: Number of images.
@@ -117,9 +123,10 @@ class PreviewHook(Hook):
     def after_val_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
     ) -> None:
-        """Keep the first pictures."""
-        for sample in outputs or []:
-            if is_main_process() and len(self._rows) < self.count:
+        """Keep a few pictures, evenly spread: neighbours in a list are often frames of one film."""
+        step = max(1, len(runner.val_dataloader) // self.count)
+        for sample in (outputs or [])[:1]:
+            if is_main_process() and batch_idx % step == 0 and len(self._rows) < self.count:
                 self._rows.append(_picture(sample, runner.val_dataloader.dataset.metainfo))
 
     def after_val_epoch(self, runner: Any, metrics: Mapping[str, float] | None = None) -> None:

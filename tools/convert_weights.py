@@ -1,10 +1,6 @@
 """Convert ResNet weights of torchvision, MMPretrain, MMSegmentation or the EAN authors to an EANResNet's."""
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run from a checkout, installed or not
 
 from ean_core import EANResNet
 from ean_core.backbones.weights import IMAGENET_ATTENTION, detect_attention, load_backbone

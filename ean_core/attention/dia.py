@@ -38,7 +38,7 @@ class DIA(Attention):
 
     def __init__(self, channels: int, reduction: int = 20) -> None:
         super().__init__()
-        hidden = channels // reduction
+        hidden = channels // reduction if reduction > 0 else 0
         if hidden < 1:
             raise ValueError(f"DIA: reduction {reduction} leaves no hidden unit for {channels} channels")
         self.input_gates = _cell(channels, hidden)

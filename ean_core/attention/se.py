@@ -24,7 +24,7 @@ class SE(Attention):
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
-        hidden = channels // reduction
+        hidden = channels // reduction if reduction > 0 else 0
         if hidden < 1:
             raise ValueError(f"SE: reduction {reduction} leaves no hidden unit for {channels} channels")
         self.fc1 = nn.Linear(channels, hidden)

@@ -48,8 +48,8 @@ class StagedBackbone(BaseModule):
         super().__init__(DEFAULT_INIT if init_cfg is None or pretrained else init_cfg)
         if sharing not in ("stage", "block"):
             raise ValueError(f"sharing must be 'stage' (one attention a stage) or 'block', got {sharing!r}")
-        if any(not 0 <= i < len(blocks) for i in out_indices):
-            raise ValueError(f"out_indices {tuple(out_indices)} must lie in 0..{len(blocks) - 1}")
+        if not out_indices or any(not 0 <= i < len(blocks) for i in out_indices):
+            raise ValueError(f"out_indices {tuple(out_indices)} must be one or more of 0..{len(blocks) - 1}")
         if not -1 <= frozen_stages <= len(blocks):
             raise ValueError(f"frozen_stages must lie in -1..{len(blocks)}, got {frozen_stages}")
         self.blocks = tuple(blocks)

@@ -181,12 +181,18 @@ def _checkpoint_contexts(block: nn.Module) -> tuple[AbstractContextManager, Abst
 
 @contextmanager
 def _still(block: nn.Module) -> Iterator[None]:
-    """Keep the running statistics as they are while a checkpointed block is computed a second time."""
-    norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    for norm in norms:
-        norm.track_running_stats = False
+    """Keep the running statistics as they are while a checkpointed block is computed a second time.
+
+    The second computation updates copies: it has to save as many tensors as the first one, so it cannot do without.
+    """
+    norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.training]
+    kept = [(norm, dict(norm.named_buffers(recurse=False))) for norm in norms]
+    for norm, buffers in kept:
+        for name, buffer in buffers.items():
+            setattr(norm, name, buffer.clone())
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, buffers in kept:
+            for name, buffer in buffers.items():
+                setattr(norm, name, buffer)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from mmengine.logging import print_log
-from mmengine.runner.checkpoint import CheckpointLoader
+from mmengine.runner.checkpoint import get_torchvision_models
 from torch import nn
 
 from ean_core.attention import Attention
@@ -157,7 +157,8 @@ def load_pretrained(backbone: nn.Module, source: str) -> LoadReport:
     """
     if source.startswith("torchvision://"):
         try:
-            checkpoint = CheckpointLoader.load_checkpoint(source, map_location="cpu")
+            url = get_torchvision_models()[source.removeprefix("torchvision://")]
+            checkpoint = torch.hub.load_state_dict_from_url(url, map_location="cpu", weights_only=True)
         except OSError as error:  # urllib's errors are OSErrors
             raise FileNotFoundError(
                 f"the pretrained weights '{source}' could not be downloaded ({error}): fetch the file where there is a "

@@ -69,11 +69,18 @@ def task(cfg: Config) -> ModuleType:
     """The task module of a config.
 
     Raises:
-        ValueError: The config names none.
+        ValueError: The config names none, or one that does not exist.
     """
     if "task" not in cfg:
         raise ValueError(f"'{cfg.filename}' names no task: add task = 'segmentation' (or another of our packages)")
-    return import_module(f"{cfg.task}.task")
+    try:
+        return import_module(f"{cfg.task}.task")
+    except ModuleNotFoundError as error:
+        if error.name not in (cfg.task, f"{cfg.task}.task"):
+            raise
+        raise ValueError(
+            f"'{cfg.filename}' names an unknown task '{cfg.task}': task = 'segmentation' is one"
+        ) from error
 
 
 def _source(pretrained: str, cfg: Config) -> str:

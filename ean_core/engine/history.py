@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -28,13 +29,14 @@ class HistoryHook(Hook):
         metric: The validation metric by which ``metrics.json`` names the best epoch.
         rule: ``"greater"`` or ``"less"`` is better.
         interval: Iterations between two training lines; each holds the mean loss since the last.
+        unit: Of the validation metrics, for the curves.
     """
 
-    priority = "LOW"
+    priority = "BELOW_NORMAL"  # before the scheduler: the learning rate of a line is the one its step took
 
-    def __init__(self, metric: str, rule: str = "greater", interval: int = 10) -> None:
-        self.metric, self.rule, self.interval = metric, rule, interval
-        self._losses: list[float] = []
+    def __init__(self, metric: str, rule: str = "greater", interval: int = 10, unit: str = "%") -> None:
+        self.metric, self.rule, self.interval, self.unit = metric, rule, interval, unit
+        self._losses: list[torch.Tensor] = []
 
     @master_only
     def before_train(self, runner: Any) -> None:
@@ -53,9 +55,9 @@ class HistoryHook(Hook):
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Mapping[str, Any] | None = None
     ) -> None:
         """Note the loss; write a line now and then."""
-        self._losses.append(float((outputs or {})["loss"].detach()))
+        self._losses.append((outputs or {})["loss"].detach())  # stays on its device until a line is written
         if (batch_idx + 1) % self.interval == 0 or batch_idx + 1 == len(runner.train_dataloader):
-            loss = sum(self._losses) / len(self._losses)
+            loss = float(torch.stack(self._losses).mean())
             self._losses.clear()
             lr = runner.optim_wrapper.get_lr()["lr"][0]
             self._append(mode="train", epoch=runner.epoch + 1, iter=runner.iter + 1, loss=loss, lr=lr)
@@ -68,7 +70,7 @@ class HistoryHook(Hook):
         self._append(
             mode="val", epoch=runner.epoch, iter=runner.iter, **{k: float(v) for k, v in (metrics or {}).items()}
         )
-        draw_curves(read_history(self._path), self.metric, self._path.with_name("curves.png"))
+        draw_curves(read_history(self._path), self.metric, self._path.with_name("curves.png"), self.unit)
 
     @master_only
     def after_train(self, runner: Any) -> None:
@@ -96,7 +98,7 @@ def read_history(path: Path) -> list[Entry]:
     return entries
 
 
-def draw_curves(history: Sequence[Entry], metric: str, path: Path) -> None:
+def draw_curves(history: Sequence[Entry], metric: str, path: Path, unit: str = "%") -> None:
     """Training loss and learning rate on the left, validation metrics on the right, against epochs; a PNG."""
     from matplotlib.figure import Figure
 
@@ -118,7 +120,7 @@ def draw_curves(history: Sequence[Entry], metric: str, path: Path) -> None:
     names = [k for k in val[-1] if k not in ("mode", "epoch", "iter")]
     for name in sorted(names, key=lambda n: n != metric):
         right.plot([e["epoch"] for e in val], [e.get(name, math.nan) for e in val], marker=".", label=name)
-    right.set(xlabel="epoch", title="validation")
+    right.set(xlabel="epoch", ylabel=unit, title="validation")
     right.grid(alpha=0.3)
     right.legend()
     png = io.BytesIO()

@@ -78,11 +78,12 @@ class ProgressHook(Hook):
 def header(runner: Any) -> str:
     """What is being trained, on what, in a few lines."""
     model = unwrap(runner.model)
-    backbone = runner.cfg.model.get("backbone", {})
-    scheme = getattr(getattr(model, "backbone", None), "scheme", None)
+    backbone = getattr(model, "backbone", None)
+    scheme = getattr(backbone, "scheme", None)
     lines = [f"config   {runner.cfg.filename or '-'} -> {runner.work_dir}"]
-    parts = [type(model).__name__, f"{backbone.get('type', '-')}-{backbone.get('depth', '')}"]
-    parts += [str(cfg["type"]) for cfg in (backbone.get("attention"), runner.cfg.model.get("decode_head")) if cfg]
+    options = runner.cfg.model.get("backbone", {})
+    parts = [type(model).__name__, f"{type(backbone).__name__}-{options.get('depth', '')}"]
+    parts += [str(cfg["type"]) for cfg in (options.get("attention"), runner.cfg.model.get("decode_head")) if cfg]
     lines.append(f"model    {' / '.join(parts)}, {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters")
     if scheme is not None:
         lines.append(f"scheme   {scheme} ({sum(scheme)} of {len(scheme)} blocks connected)")

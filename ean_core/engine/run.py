@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import platform
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import is_main_process
+from mmengine.dist import is_main_process, master_only
+from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from rich.console import Console
 from rich.table import Table
@@ -25,6 +27,27 @@ from ean_core.files import write_atomic
 
 LONG_TABLE = 30  # rows; longer ones are only written to the file
 RUN_FILES = (LAST, BEST, "history.jsonl", "metrics.json", "curves.png")
+
+
+class SetAsideHook(Hook):
+    """Move the results of an earlier run in the work directory to ``previous/``, so that none is overwritten.
+
+    It waits until training begins: what stops a run before, such as weights that do not fit, costs no results.
+    """
+
+    priority = "HIGHEST"
+
+    @master_only
+    def before_train(self, runner: Any) -> None:
+        """Move the files."""
+        work_dir = Path(runner.work_dir)
+        found = [work_dir / name for name in RUN_FILES if (work_dir / name).is_file()]
+        if found:
+            previous = work_dir / "previous"
+            shutil.rmtree(previous, ignore_errors=True)
+            previous.mkdir()
+            for path in found:
+                path.rename(previous / path.name)
 
 
 def train(cfg: Config, resume: str | None = None) -> None:
@@ -47,9 +70,9 @@ def train(cfg: Config, resume: str | None = None) -> None:
     _claim(work_dir)
     task(cfg).check(cfg)
     runner = build_runner(cfg)
+    if resume is None:
+        runner.register_hook(SetAsideHook())
     if is_main_process():
-        if resume is None:
-            _set_aside(work_dir)
         write_atomic(work_dir / "environment.json", json.dumps(environment(), indent=2) + "\n")
     _finish(runner, runner.train)
     if is_main_process() and (work_dir / "metrics.json").is_file():
@@ -93,7 +116,9 @@ def evaluate(
     if fuse:
         model = runner.model
         runner.model = fuse_model(model.module if is_model_wrapper(model) else model)
-    metrics = {name: float(value) for name, value in _finish(runner, runner.test).items()}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The shape of value will convert")  # of merging, which adds an axis of 1
+        metrics = {name: float(value) for name, value in _finish(runner, runner.test).items()}
     if is_main_process():
         record = {"checkpoint": checkpoint, **metrics}
         details = task(cfg).details(runner)
@@ -162,14 +187,3 @@ def _claim(work_dir: Path) -> None:
         raise OSError(
             f"the work directory '{work_dir}' is not writable ({error.strerror}): choose --work-dir"
         ) from error
-
-
-def _set_aside(work_dir: Path) -> None:
-    """Move the results of an earlier run in this directory to ``previous/``, so that none is overwritten."""
-    found = [work_dir / name for name in RUN_FILES if (work_dir / name).is_file()]
-    if found:
-        previous = work_dir / "previous"
-        shutil.rmtree(previous, ignore_errors=True)
-        previous.mkdir()
-        for path in found:
-            path.rename(previous / path.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from typing import Any
 
 import torch
@@ -57,11 +58,13 @@ class EANRunner(Runner):
         for group, values in zip(optimizer.param_groups, fresh, strict=True):
             group.update(values)
         epochs = max(self.epoch, 1)
-        for _ in range(epochs):
-            for _ in range(self.iter // epochs):
-                self._step_schedulers(by_epoch=False)
-            if self.epoch:
-                self._step_schedulers(by_epoch=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of schedulers that are stepped before the optimizer
+            for _ in range(epochs):
+                for _ in range(self.iter // epochs):
+                    self._step_schedulers(by_epoch=False)
+                if self.epoch:
+                    self._step_schedulers(by_epoch=True)
 
     def _step_schedulers(self, by_epoch: bool) -> None:
         for scheduler in self.param_schedulers or []:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
-import mmengine.runner.checkpoint
 import numpy as np
 import pytest
 import torch
@@ -368,7 +367,7 @@ def test_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     def load_url(*args: Any, **kwargs: Any) -> None:
         raise URLError("Name or service not known")
 
-    monkeypatch.setattr(mmengine.runner.checkpoint, "load_url", load_url)
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", load_url)
     with pytest.raises(FileNotFoundError, match=r"'torchvision://resnet18' could not be downloaded .*path") as error:
         load_pretrained(EANResNet(18), "torchvision://resnet18")
     assert "\n" not in str(error.value)
@@ -377,7 +376,7 @@ def test_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_torchvision_weights_by_name(monkeypatch: pytest.MonkeyPatch, resnet18: State) -> None:
-    monkeypatch.setattr(mmengine.runner.checkpoint, "load_url", lambda *args, **kwargs: resnet18)
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", lambda *args, **kwargs: resnet18)
     backbone = EANResNet(18)
     load_pretrained(backbone, "torchvision://resnet18")
     assert torch.equal(backbone.conv1.weight, resnet18["conv1.weight"])

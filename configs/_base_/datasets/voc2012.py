@@ -5,8 +5,10 @@ train_list = "train_aug"
 val_list = "val"
 crop_size = 473
 
+# Masks carry no EXIF orientation, so the images' is ignored too: both are read as they are stored.
+_load = dict(type="LoadImageFromFile", color_type="color_ignore_orientation")
 train_pipeline = [
-    dict(type="LoadImageFromFile"),
+    _load,
     dict(type="LoadAnnotations"),
     dict(type="segmentation.transforms.RandomScale", ratio=(0.5, 2.0)),
     dict(type="RandomRotate", prob=0.5, degree=10, pad_val=0, seg_pad_val=255),
@@ -16,12 +18,12 @@ train_pipeline = [
     dict(type="PackSegInputs"),
 ]
 test_pipeline = [
-    dict(type="LoadImageFromFile"),
+    _load,
     dict(type="LoadAnnotations"),
     dict(type="PackSegInputs"),
 ]
 tta_pipeline = [
-    dict(type="LoadImageFromFile"),
+    _load,
     dict(
         type="TestTimeAug",
         transforms=[
