@@ -18,8 +18,9 @@ demo: $(VENV)/.installed  ## train and test a small attention network on generat
 	$(RUN) tools/train.py $(CONFIG) --toy --work-dir $(DEMO)
 	$(RUN) tools/test.py $(CONFIG) $(DEMO)/best.pth --toy --show-dir $(DEMO)/show
 
+# One thread a process and a process a core: small networks gain nothing from threads that wait for each other.
 test: lint  ## every check: ruff, mypy and the whole test suite
-	$(RUN) -m pytest
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/.installed-test  ## ruff and mypy alone
 	$(RUN) -m ruff check .
