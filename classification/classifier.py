@@ -88,7 +88,10 @@ class ImageClassifier(BaseModel):
 
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
         """(N, 3, H, W) -> (N, K)."""
-        features = self.backbone(inputs)
+        return self.classify(self.backbone(inputs))
+
+    def classify(self, features: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
+        """The backbone's output -> (N, K)."""
         last = features[-1] if isinstance(features, tuple | list) else features
         return self.head["fc"](last.mean((2, 3)))
 

@@ -9,6 +9,7 @@ import numpy as np
 from mmengine.config import Config
 
 from classification.datasets import SEARCH_PARTS, check_files, load_images
+from classification.search import build_evaluator as build_evaluator
 from classification.sources import CIFAR, PARTS, detect_layout, read_classes, read_source
 from classification.splits import split_search
 from classification.toy import make_toy

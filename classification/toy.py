@@ -6,16 +6,15 @@ own (with jitter), on cloudy backgrounds.
 
 from __future__ import annotations
 
-import os
 import pickle
-import shutil
-import tempfile
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from ean_core.files import build_once
 
 FORMAT = 1  # raise it when the drawing changes, so that cached sets are made anew
 SIZE = 32
@@ -45,24 +44,15 @@ def make_toy(root: str | Path, layout: str = "cifar100", train: int = 48, test: 
         raise ValueError(f"layout must be cifar100 or folder, got {layout!r}")
     if train < 1 or test < 1:
         raise ValueError(f"need at least one image a class, got train={train}, test={test}")
-    target = Path(root, f"shapes-{layout}-{train}-{test}-{seed}-v{FORMAT}")
-    if target.is_dir():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".shapes_", dir=root))
-    try:
+
+    def build(folder: Path) -> None:
         write = _write_cifar if layout == "cifar100" else _write_folder
         for part, (count, first) in {"train": (train, 0), "test": (test, 1_000_000)}.items():
             labels = np.tile(np.arange(len(HUES)), count)
             images = np.stack([draw_image(int(label), seed, first + i) for i, label in enumerate(labels)])
-            write(work / "set", part, images, labels)
-        os.rename(work / "set", target)
-    except OSError:
-        if not target.is_dir():  # otherwise another process was faster, with the same images
-            raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return target
+            write(folder, part, images, labels)
+
+    return build_once(Path(root, f"shapes-{layout}-{train}-{test}-{seed}-v{FORMAT}"), build)
 
 
 def _write_cifar(root: Path, part: str, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -19,6 +21,27 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def build_once(target: Path, build: Callable[[Path], None]) -> Path:
+    """Make a folder by ``build(folder)``, or find it made; several processes may do so at once.
+
+    Each builds beside ``target`` and moves the result into place; who comes second drops its own. ``target``'s name
+    should say all that its content depends on.
+    """
+    if target.is_dir():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".", dir=target.parent) as work:
+        made = Path(work, "made")
+        made.mkdir()
+        build(made)
+        try:
+            os.rename(made, target)
+        except OSError:
+            if not target.is_dir():  # otherwise another process was faster, with the same content
+                raise
+    return target
 
 
 def file_digest(path: Path) -> str:

@@ -5,11 +5,7 @@ a hue of its own: cross = aeroplane, ring = bicycle, triangle = boat, disc = din
 """
 
 import io
-import json
 import math
-import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import cv2
@@ -17,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ean_core.files import build_once
 from segmentation.voc import CLASSES, IGNORE, encode_mask
 
 FORMAT = 1  # raise it when the drawing changes, so that cached sets are made anew
-MARKER = "toy.json"
 SCALE = 4  # shapes are drawn this much larger, then averaged down: smooth edges
 # class name -> hue in degrees: evenly apart, so that colour alone already tells the classes apart
 HUES = {"aeroplane": 205, "bicycle": 40, "boat": 350, "diningtable": 130, "tvmonitor": 280}
@@ -31,67 +27,23 @@ Floats = NDArray[np.float32]
 def make_toy_voc(root: str | Path, train: int = 64, val: int = 16, size: int = 96, seed: int = 0) -> Path:
     """Make the toy data set, or find it made: a second call with the same arguments returns at once.
 
-    Other arguments replace the set in ``root``; keep one ``root`` for each set of arguments that is to last.
-    Two processes may make the same set at once: each builds beside, one moves its own into place.
-
     Args:
-        root: the folder to hold ``VOC2012``.
+        root: the folder to hold it; the set's own folder is named after the arguments.
         train: scenes in the lists train and train_aug.
         val: scenes in the list val.
         size: height and width of a scene in pixels, at least 32.
         seed: the scenes are a function of it and of ``size`` alone.
 
     Returns:
-        ``root/VOC2012``.
+        The VOC2012 folder.
 
     Raises:
-        ValueError: an argument is out of range, or ``root/VOC2012`` holds something this function did not make.
+        ValueError: an argument is out of range.
     """
     if train < 1 or val < 1 or size < 32:
         raise ValueError(f"need train >= 1, val >= 1 and size >= 32, not train={train}, val={val}, size={size}")
-    root = Path(root)
-    target = root / "VOC2012"
-    marker = json.dumps({"format": FORMAT, "train": train, "val": val, "size": size, "seed": seed})
-    if _read_marker(target) == marker:
-        return target
-    root.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=".toy_", dir=root))
-    try:
-        _write(work / "VOC2012", train, val, size, seed)
-        (work / "VOC2012" / MARKER).write_text(marker)
-        _install(work, target, marker)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return target
-
-
-def _read_marker(target: Path) -> str | None:
-    try:
-        return (target / MARKER).read_text()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
-def _install(work: Path, target: Path, marker: str) -> None:
-    """Move ``work/VOC2012`` to ``target``, unless another process has put the same set there meanwhile."""
-    for attempt in range(10):
-        try:
-            os.rename(work / "VOC2012", target)  # fails when target exists and is not empty
-            return
-        except OSError:
-            found = _read_marker(target)
-            if found == marker:
-                return
-            if found is None and target.exists():
-                raise ValueError(
-                    f"{target} exists and is no toy data set; choose another folder or move it away"
-                ) from None
-        # A toy set of other arguments: move it into our own folder, which is deleted at the end.
-        try:
-            os.rename(target, work / f"old{attempt}")
-        except FileNotFoundError:
-            continue  # somebody else moved it away first
-    raise OSError(f"{target} is being replaced by other processes all the time; choose another folder")
+    folder = Path(root, f"voc-{train}-{val}-{size}-{seed}-v{FORMAT}")
+    return build_once(folder, lambda work: _write(work / "VOC2012", train, val, size, seed)) / "VOC2012"
 
 
 def _write(voc_root: Path, train: int, val: int, size: int, seed: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 from mmengine.logging import MessageHub
 
 from ean_core.engine import SaveHook
-from ean_core.files import write_atomic
+from ean_core.files import build_once, write_atomic
 
 
 class FakeRun(SimpleNamespace):
@@ -134,3 +134,27 @@ def test_write_atomic_leaves_the_old_file_when_it_fails(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="full"):
         write_atomic(path, "new")
     assert files(tmp_path) == {"file": "old"}
+
+
+def test_build_once_keeps_what_another_process_made_meanwhile(tmp_path):
+    target = tmp_path / "sub" / "set"
+
+    def build(folder):
+        (folder / "content").write_text("mine")
+        target.mkdir()
+        (target / "content").write_text("of the first")
+
+    for _ in range(2):
+        assert build_once(target, build) == target
+        assert (target / "content").read_text() == "of the first"
+    assert [path.name for path in target.parent.iterdir()] == ["set"]
+
+
+def test_build_once_leaves_nothing_of_a_failure(tmp_path):
+    def build(folder):
+        (folder / "content").write_text("half")
+        raise ValueError("no more")
+
+    with pytest.raises(ValueError, match="no more"):
+        build_once(tmp_path / "set", build)
+    assert list(tmp_path.iterdir()) == []
