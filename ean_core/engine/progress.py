@@ -80,7 +80,7 @@ def header(runner: Any) -> str:
     model = unwrap(runner.model)
     backbone = getattr(model, "backbone", None)
     scheme = getattr(backbone, "scheme", None)
-    lines = [f"config   {runner.cfg.filename or '-'} -> {runner.work_dir}"]
+    lines = [f"config   {runner.cfg.filename or '-'} -> {runner.cfg.work_dir}"]
     options = runner.cfg.model.get("backbone", {})
     parts = [type(model).__name__, f"{type(backbone).__name__}-{options.get('depth', '')}"]
     parts += [str(cfg["type"]) for cfg in (options.get("attention"), runner.cfg.model.get("decode_head")) if cfg]

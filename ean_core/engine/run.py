@@ -50,12 +50,15 @@ class SetAsideHook(Hook):
                 path.rename(previous / path.name)
 
 
-def train(cfg: Config, resume: str | None = None) -> None:
+def train(cfg: Config, resume: str | None = None) -> EANRunner:
     """Check the data, train, and say where the results lie.
 
     Args:
         cfg: A complete config.
         resume: ``None``: a new run; ``"last"``: continue the run in the work directory; or a checkpoint's path.
+
+    Returns:
+        The runner, at the end of the training.
 
     Raises:
         ValueError, OSError: What the user can mend: data, config, paths.
@@ -67,7 +70,7 @@ def train(cfg: Config, resume: str | None = None) -> None:
             raise FileNotFoundError(f"nothing to resume: '{checkpoint}' does not exist (start without --resume)")
         read_checkpoint(checkpoint)
         cfg.resume, cfg.load_from = True, str(checkpoint)
-    _claim(work_dir)
+    claim(work_dir)
     task(cfg).check(cfg)
     runner = build_runner(cfg)
     if resume is None:
@@ -82,6 +85,7 @@ def train(cfg: Config, resume: str | None = None) -> None:
         for label, name in task(cfg).RESULTS.items():
             if (work_dir / name).is_file():
                 print(f"{label:<11} {work_dir / name}")
+    return runner
 
 
 def evaluate(
@@ -104,7 +108,7 @@ def evaluate(
         raise ValueError("--tta: the config has no tta_model")
     if show_dir and "pictures" not in task(cfg).RESULTS:
         raise ValueError(f"--show-dir: {cfg.task} draws no pictures")
-    _claim(Path(cfg.work_dir))
+    claim(Path(cfg.work_dir))
     task(cfg).check(cfg, train=False)
     cfg.load_from, cfg.show_dir = checkpoint, show_dir
     if tta:
@@ -177,7 +181,12 @@ def _finish(runner: EANRunner, run: Any) -> Any:
                 hook.after_run(runner)  # gives the terminal back
 
 
-def _claim(work_dir: Path) -> None:
+def claim(work_dir: Path) -> None:
+    """Make a work directory.
+
+    Raises:
+        OSError: Nothing can be written there.
+    """
     probe = work_dir / ".writable"
     try:
         work_dir.mkdir(parents=True, exist_ok=True)
