@@ -71,7 +71,7 @@ toy = dict(
     train_dataloader=dict(batch_size=4, num_workers=0),
     val_dataloader=dict(num_workers=0),
     test_dataloader=dict(num_workers=0),
-    train_cfg=dict(max_epochs=6, val_interval=2),
+    train_cfg=dict(max_epochs=5, val_interval=3),
     optim_wrapper=dict(
         optimizer=dict(lr=0.05),
         paramwise_cfg=dict(custom_keys=dict(decode_head=dict(lr_mult=1), auxiliary_head=dict(lr_mult=1))),
