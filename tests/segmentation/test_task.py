@@ -209,8 +209,8 @@ def test_missing_data_root(load: Load, tmp_path: Path) -> None:
 def test_toy_makes_its_data(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     cfg = load(arguments=("--toy",))
-    assert cfg.data_root == str(Path("data", "toy", "VOC2012"))
-    assert (tmp_path / "data" / "toy" / "VOC2012" / "JPEGImages").is_dir()
+    assert Path(cfg.data_root).parts[:2] == ("data", "toy")
+    assert (tmp_path / cfg.data_root / "JPEGImages").is_dir()
     assert masks(cfg, "train") == [f"SegmentationClassAug/{name}" for name in read_list(cfg.data_root, "train_aug")]
     assert cfg.model.data_preprocessor.size == (cfg.toy.crop_size,) * 2
     assert cfg.model.decode_head.num_classes == 21
