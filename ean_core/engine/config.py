@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -60,6 +61,10 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg.work_dir = args.work_dir or cfg.get("work_dir") or str(Path("work_dirs", path.stem))
     cfg.launcher = args.launcher
     task(cfg).configure(cfg, toy=args.toy, data_root=args.data_root, classes=args.classes)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for loader in (cfg.get(f"{part}_dataloader") for part in ("train", "val", "test")):
+        if loader and loader.get("num_workers", 0) > cores:
+            loader.num_workers = cores  # more only wait for each other, and torch warns of it
     for scheduler in cfg.get("param_scheduler", [])[-1:]:
         scheduler.end = cfg.train_cfg.max_epochs  # the schedule follows --cfg-options train_cfg.max_epochs
     return cfg

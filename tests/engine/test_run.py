@@ -1,7 +1,9 @@
 """A training and its evaluation, from the command line to the files."""
 
+import argparse
 import json
 import math
+import os
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from torch import nn
 from ean_core import EANResNet
 from ean_core.checkpoint import read_checkpoint
 from ean_core.deploy import fuse
+from ean_core.engine.config import add_config_options, load_config
 from ean_core.engine.history import read_history
 from segmentation.voc import read_list
 
@@ -202,3 +205,12 @@ def test_amp_on_a_cpu(tmp_path, train, finished, monkeypatch):
     assert first == pytest.approx(plain, rel=0.05)  # the first losses: rounding is all that differs
     state = read_checkpoint(tmp_path / "last.pth")["state_dict"]
     assert {value.dtype for value in state.values()} == {torch.float32, torch.int64}
+
+
+def test_no_more_loader_workers_than_cores(config, small_voc, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    parser = argparse.ArgumentParser()
+    add_config_options(parser)
+    arguments = [config, "--data-root", str(small_voc), "--cfg-options", "val_dataloader.num_workers=1"]
+    cfg = load_config(parser.parse_args(arguments))
+    assert [cfg[f"{part}_dataloader"].num_workers for part in ("train", "val", "test")] == [3, 1, 3]

@@ -204,8 +204,6 @@ def test_an_unfinished_supernet_is_continued(
 def test_strategies_share_a_supernet(
     strategy: str, copied: Path, search: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if strategy == "genetic":
-        pytest.importorskip("optuna")
     supernet = (copied / "supernet" / "last.pth").read_bytes()
     search(copied, "--strategy", strategy)
     result = json.loads((copied / "scheme.json").read_text())

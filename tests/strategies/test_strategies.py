@@ -17,8 +17,6 @@ M = sum(BLOCKS)
 
 @pytest.fixture(params=STRATEGIES)
 def name(request: pytest.FixtureRequest) -> str:
-    if request.param == "genetic":
-        pytest.importorskip("optuna")
     return request.param
 
 
@@ -108,7 +106,6 @@ def test_genetic_without_optuna(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_genetic_beats_its_first_generation() -> None:
-    pytest.importorskip("optuna")
     strategy = build_strategy({"type": "genetic", "population": 10}, BLOCKS, seed=0)
     generations = list(steps(strategy, 12, n=10))
     means = [sum(map(reward, g)) / 10 for g in generations]
@@ -117,7 +114,6 @@ def test_genetic_beats_its_first_generation() -> None:
 
 
 def test_genetic_pareto_front() -> None:
-    pytest.importorskip("optuna")
     strategy: Any = build_strategy({"type": "genetic", "population": 10, "multi_objective": True}, BLOCKS, seed=0)
     told = {s for asked in steps(strategy, 8, n=10) for s in asked}
 
@@ -133,7 +129,6 @@ def test_genetic_pareto_front() -> None:
 
 
 def test_genetic_takes_schemes_it_did_not_ask_for() -> None:
-    pytest.importorskip("optuna")
     strategy = build_strategy("genetic", BLOCKS, seed=0)
     strategy.tell([OPTIMUM], [reward(OPTIMUM)])
     assert strategy.best() == OPTIMUM
