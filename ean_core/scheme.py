@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -165,19 +166,30 @@ def _shape(blocks: Sequence[int]) -> str:
     return f"{sum(blocks)} bits, {'-'.join(map(str, blocks))} a stage"
 
 
-def read_scheme_file(path: Path) -> str:
+def read_scheme_file(path: Path, attention: Mapping[str, Any] | None = None) -> str:
     """The scheme string of a ``scheme.json``.
+
+    Args:
+        path: The file.
+        attention: The config of the attention that the scheme is for; ``None``: any.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file holds no scheme.
+        ValueError: The file holds no scheme, or one that was searched with another attention.
     """
     if not path.is_file():
         raise FileNotFoundError(f"scheme file '{path}' does not exist")
     try:
-        scheme = json.loads(path.read_text())["scheme"]
+        content = json.loads(path.read_text())
+        scheme = content["scheme"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"'{path}' is not a scheme file: no 'scheme' entry could be read from it") from error
     if not isinstance(scheme, str) or set(scheme) - set("01-"):
         raise ValueError(f"'{path}' is not a scheme file: its 'scheme' entry is {scheme!r}, not 0s and 1s")
+    searched = content.get("attention")
+    if attention is not None and searched is not None and dict(attention) != searched:
+        raise ValueError(
+            f"the scheme in '{path}' was searched with the attention {searched}, not {dict(attention)}: take a config "
+            "with that attention, or give the 0s and 1s themselves"
+        )
     return scheme

@@ -52,8 +52,10 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg.merge_from_dict(cfg.get("toy", {}))
     cfg.merge_from_dict(args.cfg_options)
     if args.scheme is not None:
-        is_file = args.scheme.endswith(".json")
-        cfg.model.backbone.scheme = read_scheme_file(Path(args.scheme)) if is_file else args.scheme
+        backbone = cfg.model.backbone
+        backbone.scheme = args.scheme
+        if args.scheme.endswith(".json"):
+            backbone.scheme = read_scheme_file(Path(args.scheme), backbone.get("attention"))
     if getattr(args, "pretrained", None):
         cfg.model.backbone.init_cfg = {"type": "Pretrained", "checkpoint": _source(args.pretrained, cfg)}
     if getattr(args, "amp", False):

@@ -261,3 +261,12 @@ def test_a_path_object_reads_the_scheme_file(tmp_path: Path) -> None:
     path = tmp_path / "scheme.json"
     path.write_text('{"scheme": "10-0-111"}')
     assert str(ConnectionScheme.parse(path, (2, 1, 3))) == "10-0-111"
+
+
+def test_a_scheme_file_of_another_attention_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "scheme.json"
+    path.write_text('{"scheme": "10-0", "attention": {"type": "SE", "reduction": 16}}')
+    assert read_scheme_file(path) == read_scheme_file(path, {"reduction": 16, "type": "SE"}) == "10-0"
+    for other in ({"type": "SE", "reduction": 8}, {"type": "SGE", "groups": 64}):
+        with pytest.raises(ValueError, match=r"scheme.json' was searched with the attention .*'SE'.*take a config"):
+            read_scheme_file(path, other)
