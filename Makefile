@@ -16,7 +16,7 @@ help:  ## list the targets
 
 demo: $(VENV)/.installed  ## train and test a small attention network on generated data
 	$(RUN) tools/train.py $(CONFIG) --toy --work-dir $(DEMO)
-	$(RUN) tools/test.py $(CONFIG) $(DEMO)/best.pth --toy --show-dir $(DEMO)/show
+	$(RUN) tools/test.py $(CONFIG) $(DEMO)/best.pth --toy --work-dir $(DEMO) --show-dir $(DEMO)/show
 
 # One thread a process and a process a core: small networks gain nothing from threads that wait for each other.
 test: lint  ## every check: ruff, mypy and the whole test suite
