@@ -76,6 +76,7 @@ def train(cfg: Config, resume: str | None = None) -> EANRunner:
     if resume is None:
         runner.register_hook(SetAsideHook())
     if is_main_process():
+        write_atomic(work_dir / Path(cfg.filename).name, cfg.pretty_text)
         write_atomic(work_dir / "environment.json", json.dumps(environment(), indent=2) + "\n")
     _finish(runner, runner.train)
     if is_main_process() and (work_dir / "metrics.json").is_file():

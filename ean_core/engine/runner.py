@@ -28,6 +28,9 @@ class EANRunner(Runner):
                 handler.setLevel(logging.ERROR)
         return logger
 
+    def dump_config(self) -> None:
+        """Nothing: :func:`ean_core.engine.train` writes the config as run, and a test must not replace it."""
+
     def load_checkpoint(
         self, filename: str, map_location: Any = "cpu", strict: bool = True, revise_keys: Any = ()
     ) -> dict[str, Any]:

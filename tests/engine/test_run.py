@@ -98,6 +98,7 @@ def test_evaluation_repeats_the_validation(finished, evaluate, tmp_path):
     tested, best = json.loads(path.read_text()), json.loads((finished / "metrics.json").read_text())["best"]
     assert {name: tested[name] for name in METRICS} == pytest.approx({name: best[name] for name in METRICS}, rel=1e-9)
     assert tested["checkpoint"] == str(finished / "best.pth")
+    assert not list(tmp_path.glob("*.py"))  # the config as run is the training's: a test in its folder replaces nothing
     assert len(list((tmp_path / "pictures").iterdir())) == 3
 
 
