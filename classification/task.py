@@ -13,6 +13,7 @@ from classification.search import build_evaluator as build_evaluator
 from classification.sources import CIFAR, PARTS, detect_layout, read_classes, read_source
 from classification.splits import split_search
 from classification.toy import make_toy
+from ean_core.engine.config import read_class_names
 
 RESULTS = {
     "checkpoint": "best.pth",
@@ -55,7 +56,7 @@ def configure(cfg: Config, toy: bool = False, data_root: str | None = None, clas
         raise FileNotFoundError(
             f"no {cfg.layout} data in '{cfg.data_root}': {_advice(cfg)}, name your own with --data-root, or try --toy"
         )
-    names = _class_names(Path(classes)) if classes is not None else None
+    names = read_class_names(Path(classes)) if classes is not None else None
     cfg.model.num_classes = len(read_classes(cfg.data_root, cfg.layout, names))
     for loader, part in (
         (cfg.train_dataloader, cfg.train_part),
@@ -108,12 +109,3 @@ def _advice(cfg: Config) -> str:
     if cfg.layout in CIFAR:
         return f"fetch it with 'python tools/prepare_data.py {cfg.layout} --root {cfg.data_root}'"
     return "put train/CLASS/ and val/CLASS/ there"
-
-
-def _class_names(path: Path) -> list[str]:
-    if not path.is_file():
-        raise FileNotFoundError(f"file of class names '{path}' does not exist")
-    names = [line.strip() for line in path.read_text().splitlines() if line.strip()]
-    if len(names) < 2:
-        raise ValueError(f"'{path}' names {len(names)} classes: write at least two, one a line")
-    return names

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 
@@ -21,6 +22,17 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def set_aside(folder: Path, names: Iterable[str]) -> None:
+    """Move an earlier run's files to ``previous/``, whose content they replace, so that none is overwritten."""
+    found = [folder / name for name in names if (folder / name).is_file()]
+    if found:
+        previous = folder / "previous"
+        shutil.rmtree(previous, ignore_errors=True)
+        previous.mkdir()
+        for path in found:
+            path.rename(previous / path.name)
 
 
 def build_once(target: Path, build: Callable[[Path], None]) -> Path:

@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.config import Config
 
 from ean_core.backbones.resnet import ARCHITECTURES
+from ean_core.engine.config import read_class_names
 from segmentation.check import check_voc, detect_suffix
 from segmentation.stack import import_mmseg
 from segmentation.toy import make_toy_voc
@@ -53,7 +54,7 @@ def configure(cfg: Config, toy: bool = False, data_root: str | None = None, clas
     train_list = cfg.train_list
     if own_data and train_list == "train_aug" and not list_path(cfg.data_root, train_list).is_file():
         train_list = "train"  # train_aug exists for VOC alone
-    names = _class_names(Path(classes)) if classes is not None else None
+    names = read_class_names(Path(classes)) if classes is not None else None
     _fill_data(cfg, train_list, names)
     size = int(cfg.crop_size)
     if cfg.inference not in ("whole", "slide"):
@@ -104,15 +105,6 @@ def _choose_head(cfg: Config) -> None:
                     head[key] = [v // 4 for v in value] if isinstance(value, list | tuple) else value // 4
     for key in ("head", "heads"):
         cfg.pop(key)
-
-
-def _class_names(path: Path) -> list[str]:
-    if not path.is_file():
-        raise FileNotFoundError(f"file of class names '{path}' does not exist")
-    names = [line.strip() for line in path.read_text().splitlines() if line.strip()]
-    if len(names) < 2:
-        raise ValueError(f"'{path}' names {len(names)} classes: write at least two, one a line, label 0 first")
-    return names
 
 
 def _fill_data(cfg: Config, train_list: str, names: list[str] | None) -> None:

@@ -90,6 +90,21 @@ def task(cfg: Config) -> ModuleType:
         ) from error
 
 
+def read_class_names(path: Path) -> list[str]:
+    """Class names, one a line, blank lines skipped.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It names fewer than two classes.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"file of class names '{path}' does not exist")
+    names = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    if len(names) < 2:
+        raise ValueError(f"'{path}' names {len(names)} classes: write at least two, one a line, label 0 first")
+    return names
+
+
 def _source(pretrained: str, cfg: Config) -> str:
     if pretrained != "torchvision":
         if not Path(pretrained).is_file():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from ean_core.engine.config import task
 from ean_core.engine.progress import ProgressHook
 from ean_core.engine.runner import EANRunner, build_runner
 from ean_core.engine.saving import BEST, LAST
-from ean_core.files import write_atomic
+from ean_core.files import set_aside, write_atomic
 
 LONG_TABLE = 30  # rows; longer ones are only written to the file
 RUN_FILES = (LAST, BEST, "history.jsonl", "metrics.json", "curves.png")
@@ -40,14 +39,7 @@ class SetAsideHook(Hook):
     @master_only
     def before_train(self, runner: Any) -> None:
         """Move the files."""
-        work_dir = Path(runner.work_dir)
-        found = [work_dir / name for name in RUN_FILES if (work_dir / name).is_file()]
-        if found:
-            previous = work_dir / "previous"
-            shutil.rmtree(previous, ignore_errors=True)
-            previous.mkdir()
-            for path in found:
-                path.rename(previous / path.name)
+        set_aside(Path(runner.work_dir), RUN_FILES)
 
 
 def train(cfg: Config, resume: str | None = None) -> EANRunner:

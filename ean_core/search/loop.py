@@ -11,7 +11,7 @@ from typing import Any
 from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size, is_main_process
 
 from ean_core.checkpoint import read_checkpoint, write_checkpoint
-from ean_core.files import write_atomic
+from ean_core.files import set_aside, write_atomic
 from ean_core.scheme import ConnectionScheme
 from ean_core.search.log import Entry, SearchLog, score_key
 from ean_core.search.progress import SearchProgress
@@ -86,7 +86,7 @@ def search(
     barrier()
     if is_main_process() and not done:
         if not resume:
-            _set_aside(work_dir)
+            set_aside(work_dir, (LOG, STATE, SCHEME, PLOT))
         _save(strategy, work_dir / STATE, identity, 0)
     key = score_key(checkpoint, identity["settings"])
     barrier()
@@ -228,11 +228,3 @@ def _restore(strategy: Strategy, path: Path, identity: Mapping[str, Any]) -> int
         )
     strategy.load_state_dict(saved["strategy"])
     return int(saved["step"])
-
-
-def _set_aside(work_dir: Path) -> None:
-    """Move the files of an earlier search in this folder to ``previous/``."""
-    for name in (LOG, STATE, SCHEME, PLOT):
-        if (work_dir / name).is_file():
-            (work_dir / "previous").mkdir(exist_ok=True)
-            (work_dir / name).replace(work_dir / "previous" / name)
