@@ -92,7 +92,7 @@ class ImageClassifier(BaseModel):
 
     def classify(self, features: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
         """The backbone's output -> (N, K)."""
-        last = features[-1] if isinstance(features, tuple | list) else features
+        last = features if isinstance(features, torch.Tensor) else features[-1]
         return self.head["fc"](last.mean((2, 3)))
 
     def forward(

@@ -79,7 +79,7 @@ def draw_image(label: int, seed: int, index: int) -> NDArray[np.uint8]:
     rng = np.random.default_rng([seed, label, index])
     name = list(HUES)[label]
     grid = rng.uniform(0.2, 0.8, (4, 4, 3)).astype(np.float32)
-    canvas = cv2.resize(grid, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC)
+    canvas = np.asarray(cv2.resize(grid, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC), np.float32)
     colour = _rgb(HUES[name] + rng.uniform(-15, 15), rng.uniform(0.5, 0.9), rng.uniform(0.6, 0.95))
     radius = SIZE * rng.uniform(0.24, 0.38)
     centre = rng.uniform(0.9 * radius, SIZE - 0.9 * radius, 2)
