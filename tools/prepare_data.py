@@ -4,7 +4,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from classification.imagenet import prepare_imagenet
 from classification.sources import download_cifar
+from crowd_counting.prepare import prepare_shanghaitech
 from ean_core.engine.cli import command, make_parser
 from segmentation.toy import make_toy_voc
 from segmentation.voc import prepare_voc2012
@@ -20,6 +22,8 @@ DATASETS: dict[str, Callable[[Path], str]] = {
     "voc2012": prepare_voc2012,
     "cifar10": partial(download_cifar, "cifar10"),
     "cifar100": partial(download_cifar, "cifar100"),
+    "imagenet": prepare_imagenet,
+    "shanghaitech": prepare_shanghaitech,
     "toy": toy,
 }
 

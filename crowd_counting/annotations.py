@@ -1,0 +1,225 @@
+"""Head points from annotation files, what happens to points outside the image, and the layout of one's own data.
+
+One's own data need no code. Two layouts are read; images are .jpg, .jpeg, .png or .bmp::
+
+    root/images/NAME.jpg                root/train/images/NAME.jpg          (val/ and test/ likewise)
+    root/annotations/NAME.csv           root/train/annotations/NAME.csv
+    root/{train,val,test}.txt
+
+A list holds one image name a line, with or without its ending. An annotation may also lie beside its image. Without a
+list or folder for ``val`` a tenth of the training images is held out, always the same; without one for ``test``,
+``val`` is tested on; with neither lists nor folders every image is a training image.
+
+An annotation is the points (x, y) of the heads, x to the right and y down, in pixels of the image as it is stored (an
+EXIF orientation is not applied): .csv with two columns, or with a header that names ``x`` and ``y``; .json with a list
+of pairs, or an object whose ``points`` is one; .npy with an array (N, 2); .mat as in ShanghaiTech or UCF-QNRF. No
+points at all mean no people.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.io import loadmat
+
+Points = NDArray[np.float64]
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+POINT_SUFFIXES = (".csv", ".json", ".npy", ".mat")
+POLICIES = ("drop", "clip")
+
+
+class Sample(NamedTuple):
+    """An image and the file with its points; ``annotation`` may not exist."""
+
+    image: Path
+    annotation: Path
+
+
+def read_points(path: str | Path) -> Points:
+    """The head points of one file, shape (N, 2), as x and y in pixels; duplicates are kept.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is not what its ending says, has other columns than two, or holds what is not a finite number.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"annotation '{path}' does not exist; add it (an empty .csv means no people)")
+    readers = {".csv": _read_csv, ".json": _read_json, ".npy": _read_npy, ".mat": _read_mat}
+    if path.suffix.lower() not in readers:
+        raise ValueError(f"'{path}' is no {', '.join(POINT_SUFFIXES[:-1])} or {POINT_SUFFIXES[-1]} file of points")
+    try:
+        values = np.asarray(readers[path.suffix.lower()](path), np.float64)
+    except Exception as error:  # damaged files surface as any of a dozen exception types
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"annotation '{path}' cannot be read: {reason}") from None
+    if values.size == 0:
+        return np.zeros((0, 2))
+    if values.ndim != 2 or values.shape[1] != 2:
+        raise ValueError(f"annotation '{path}' has shape {values.shape}: give two columns, x and y")
+    wrong = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(wrong):
+        raise ValueError(f"annotation '{path}': point {wrong[0] + 1} is not finite ({len(wrong)} such): correct it")
+    return values
+
+
+def _read_csv(path: Path) -> list[list[float]]:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
+    if not rows:
+        return []
+    columns = [0, 1]
+    header = [cell.strip().lower() for cell in rows[0]]
+    if "x" in header and "y" in header:
+        columns = [header.index("x"), header.index("y")]
+        rows = rows[1:]
+    elif len(header) != 2:
+        raise ValueError(f"it has {len(header)} columns: keep two, x and y, or name them in a header")
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(header):
+            raise ValueError(f"row {number} has {len(row)} columns, not {len(header)}")
+    return [[float(row[column]) for column in columns] for row in rows]
+
+
+def _read_json(path: Path) -> Any:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if isinstance(content, dict):
+        if "points" not in content:
+            raise ValueError("the object has no 'points'")
+        content = content["points"]
+    if not isinstance(content, list):
+        raise ValueError("it is no list of [x, y]")
+    return content
+
+
+def _read_npy(path: Path) -> Any:
+    return np.load(path, allow_pickle=False)
+
+
+def _read_mat(path: Path) -> Any:
+    content = loadmat(path)
+    if "annPoints" in content:
+        return content["annPoints"]
+    if "image_info" not in content:
+        raise ValueError("it has neither image_info (ShanghaiTech) nor annPoints (UCF-QNRF)")
+    try:
+        return content["image_info"][0, 0][0, 0]["location"]
+    except (IndexError, ValueError, TypeError):
+        raise ValueError("its image_info is not ShanghaiTech's: image_info{1}.location is missing") from None
+
+
+def keep_inside(points: Points, width: int, height: int, policy: str = "drop") -> tuple[NDArray[np.float32], int]:
+    """Points inside the image, and how many were outside.
+
+    The image covers 0 <= x <= W and 0 <= y <= H: a point on the right or lower border belongs to the last pixel and is
+    moved inside by the least step, so that every x returned is below W.
+
+    Args:
+        points: Shape (N, 2).
+        width: W, of the image.
+        height: H.
+        policy: ``"drop"`` leaves points outside out; ``"clip"`` moves them to the border, so that they still count.
+
+    Raises:
+        ValueError: There is no such policy.
+    """
+    if policy not in POLICIES:
+        raise ValueError(f"out_of_frame must be {' or '.join(POLICIES)}, got {policy!r}")
+    inside = np.all((points >= 0) & (points <= (width, height)), axis=1)
+    kept = points[inside] if policy == "drop" else points
+    return clamp(kept.astype(np.float32), width, height), int(np.count_nonzero(~inside))
+
+
+def clamp(points: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
+    """Points moved to the nearest place with 0 <= x < W and 0 <= y < H, which rounding may have taken them from."""
+    end = np.nextafter(np.array([width, height], np.float32), np.float32(0))
+    return np.clip(points, np.float32(0), end)
+
+
+def find_samples(root: str | Path, split: str) -> list[Sample]:
+    """The images of one split of one's own data, in either layout of this module, sorted by name or as in the list.
+
+    Args:
+        root: The data folder.
+        split: ``"train"``, ``"val"`` or ``"test"``.
+
+    Raises:
+        FileNotFoundError: There are no images, or a listed one is missing.
+    """
+    root = Path(root)
+    if split != "train" and (own := _listed(root, split)) is not None:
+        return own
+    if split == "test":
+        return find_samples(root, "val")
+    train = _listed(root, "train")
+    if train is None:
+        raise FileNotFoundError(
+            f"no crowd data in '{root}': neither images/ nor train/images/ is there (nor a ShanghaiTech part)"
+        )
+    others = {name: _listed(root, name) for name in ("val", "test")}
+    listed = {sample.image for samples in others.values() for sample in samples or ()}
+    if not (root / "train.txt").is_file():  # where only the others are listed, the rest is for training
+        train = [sample for sample in train if sample.image not in listed]
+    if others["val"] is not None:
+        return train
+    order = [int(i) for i in np.random.RandomState(0).permutation(len(train))]
+    return hold_out(train, order, 0.1)[split == "val"]
+
+
+def hold_out(samples: Sequence[Sample], order: Sequence[int], fraction: float) -> tuple[list[Sample], list[Sample]]:
+    """Split samples into training and validation.
+
+    Args:
+        samples: What to split.
+        order: The indices of ``samples``; the first of them are held out.
+        fraction: How many: rounded, at least one, and never all.
+
+    Raises:
+        ValueError: There are fewer than two samples.
+    """
+    if len(samples) < 2:
+        raise ValueError(f"{len(samples)} image to train and validate on: two are the least")
+    chosen = set(order[: max(1, round(fraction * len(samples)))])
+    return (
+        [sample for index, sample in enumerate(samples) if index not in chosen],
+        [sample for index, sample in enumerate(samples) if index in chosen],
+    )
+
+
+def _listed(root: Path, split: str) -> list[Sample] | None:
+    """The samples that a list or a folder names; all images where there is neither for training; else None."""
+    names = root / f"{split}.txt"
+    folder = root if names.is_file() or not (root / split).is_dir() else root / split
+    images = _images(folder / "images")
+    if names.is_file():
+        by_name = {**{path.stem: path for path in images}, **{path.name: path for path in images}}
+        wanted = [line.strip() for line in names.read_text(encoding="utf-8").splitlines() if line.strip()]
+        missing = [name for name in wanted if name not in by_name]
+        if missing or not wanted:
+            what = f"names '{missing[0]}', which is not in {folder / 'images'}" if missing else "is empty"
+            raise FileNotFoundError(f"image list '{names}' {what}: correct the list, or add the image")
+        images = [by_name[name] for name in wanted]
+    elif folder == root and split != "train":
+        return None
+    if not images:
+        return None
+    return [Sample(image, _annotation_of(image)) for image in images]
+
+
+def _images(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+
+
+def _annotation_of(image: Path) -> Path:
+    """The file with an image's points: in ``annotations`` beside the images' folder, or beside the image."""
+    folders = (image.parent.parent / "annotations", image.parent)
+    candidates = [folder / f"{image.stem}{suffix}" for folder in folders for suffix in POINT_SUFFIXES]
+    return next((path for path in candidates if path.is_file()), candidates[0])

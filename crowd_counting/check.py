@@ -1,0 +1,114 @@
+"""A fast look at crowd images and annotations before training starts.
+
+Images are not decoded: the header gives the size, the end marker tells a whole file from a truncated one.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image
+
+from crowd_counting.annotations import POINT_SUFFIXES, Sample, keep_inside, read_points
+from crowd_counting.dataset import find_split
+from crowd_counting.shanghaitech import annotation_folder, find_part
+
+SHOWN = 10
+END_MARKERS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+
+
+def check_crowd(root: str | Path, part: str | None = None, splits: Iterable[str] = ("train", "val")) -> None:
+    """Check every image and annotation of the given splits; return silently when all is well.
+
+    It finds: an image without annotation, an annotation without image, an unreadable or truncated image, an annotation
+    of another structure or with numbers that are not finite, and images all of whose points lie outside (another
+    image's annotation, or relative coordinates). Single points outside are no error (``out_of_frame``), no people are
+    none either.
+
+    Args:
+        root: The data folder.
+        part: ``"A"`` or ``"B"`` of ShanghaiTech; None: one's own data.
+        splits: Of ``"train"``, ``"val"`` and ``"test"``.
+
+    Raises:
+        FileNotFoundError: There is no such data.
+        ValueError: Problems were found. The first line says how many, where, and what to do; the first ten follow, one
+            a line.
+    """
+    splits = tuple(splits)
+    samples = list(dict.fromkeys(sample for split in splits for sample in find_split(root, part, split)))
+    with ThreadPoolExecutor(max_workers=min(8, 2 * (os.cpu_count() or 1))) as pool:
+        found = pool.map(lambda sample: list(_problems(sample)), samples)
+        problems = [problem for of_one in found for problem in of_one]
+    problems += _orphans(Path(root), part, splits)
+    if problems:
+        lines = [
+            f"{len(problems):,} problem{'s' * (len(problems) > 1)} with the {len(samples):,} images of {root}; correct "
+            "or remove these files, and run again:"
+        ]
+        lines += [f"  {problem}" for problem in problems[:SHOWN]]
+        if len(problems) > SHOWN:
+            lines.append(f"  ... and {len(problems) - SHOWN:,} more")
+        raise ValueError("\n".join(lines))
+
+
+def _problems(sample: Sample) -> Iterator[str]:
+    """Yield what is wrong with one image and its annotation, one sentence each."""
+    size = points = None
+    try:
+        with sample.image.open("rb") as file, Image.open(file) as header:
+            size = header.size
+            if not _is_whole(file, header):
+                yield f"image '{sample.image}' is truncated, its end is missing"
+    except Exception as error:  # Pillow raises many types for damaged files; each is a finding, none a crash
+        yield f"image '{sample.image}' is not readable ({type(error).__name__})"
+    try:
+        points = read_points(sample.annotation)
+    except FileNotFoundError:
+        yield f"image '{sample.image}' has no annotation '{sample.annotation}'"
+    except ValueError as error:
+        yield str(error)
+    if size is not None and points is not None and len(points) and keep_inside(points, *size)[1] == len(points):
+        yield f"annotation '{sample.annotation}': all {len(points)} points lie outside its {size[0]}x{size[1]} image"
+
+
+def _is_whole(file: BinaryIO, header: Image.Image) -> bool:
+    """Whether an open image file reaches its end; decodes only where the last bytes do not tell."""
+    marker = END_MARKERS.get(header.format or "")
+    file.seek(max(0, file.seek(0, os.SEEK_END) - 32))
+    if marker and marker in file.read():
+        return True
+    # Cut off, or whole with something appended. A decoder would take zeros in place of the end for grey picture.
+    file.seek(0)
+    data = file.read()
+    try:
+        with Image.open(io.BytesIO(data.rstrip(b"\0") if marker else data)) as image:
+            image.load()
+    except (OSError, SyntaxError):
+        return False
+    return True
+
+
+def _orphans(root: Path, part: str | None, splits: Sequence[str]) -> list[str]:
+    """Annotations whose image is missing."""
+    if part is not None:
+        folder = find_part(root, part) or root
+        sources = dict.fromkeys("test_data" if split == "test" else "train_data" for split in splits)
+        pairs = [
+            (path, folder / source / "images" / f"{path.stem.removeprefix('GT_')}.jpg")
+            for source in sources
+            for path in sorted(annotation_folder(folder / source).glob("GT_IMG_*.mat"))
+        ]
+        lost = [path for path, image in pairs if not image.is_file()]
+    else:
+        lost = []
+        for folder in (root, *(root / split for split in splits)):
+            images = {path.stem for path in (folder / "images").glob("*.*") if path.suffix not in POINT_SUFFIXES}
+            found = sorted((folder / "annotations").glob("*.*"))
+            lost += [path for path in found if path.suffix in POINT_SUFFIXES and path.stem not in images]
+    return [f"annotation '{path}' has no image" for path in lost]

@@ -1,0 +1,199 @@
+"""Images of crowds with their points and density maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import print_log
+from mmengine.registry import DATASETS, FUNCTIONS
+from numpy.typing import NDArray
+from PIL import Image
+from torch.utils.data import Dataset
+
+from crowd_counting.annotations import Sample, find_samples, keep_inside, read_points
+from crowd_counting.density import adaptive_sigma, density_map, limit_sigma, neighbour_distance
+from crowd_counting.shanghaitech import find_shanghaitech, partial_notice
+from crowd_counting.transforms import Augmentation
+
+SPLITS = ("train", "val", "test")
+Item = dict[str, Any]
+
+
+@DATASETS.register_module()
+class CrowdDataset(Dataset[Item]):
+    """One split of ShanghaiTech or of one's own data.
+
+    All annotations are read, and checked against the sizes of the images, when the data set is built; a line in the log
+    says how many people there are and how many points lay outside their image.
+
+    An item is a dict: ``inputs`` (uint8 RGB, (3, H, W)), ``points`` (float32 (N, 2), x and y in pixels of ``inputs``),
+    ``img_path``, and, if ``density`` is given, the map ``density`` (float32 (1, ceil(H / stride), ceil(W / stride))),
+    whose sum is N.
+
+    Args:
+        root: The data folder.
+        part: ``"A"`` or ``"B"`` of ShanghaiTech; None: one's own data (`crowd_counting.annotations`).
+        split: ``"train"``, ``"val"`` or ``"test"``.
+        out_of_frame: What happens to points outside their image: ``"drop"`` or ``"clip"`` to the border.
+        augment: Options of :class:`crowd_counting.transforms.Augmentation`; None: images as they are.
+        density: ``dict(type="fixed", sigma=15)``, or ``dict(type="adaptive", k=3, beta=0.3, floor=1, cap=15)`` (see
+            :func:`crowd_counting.density.adaptive_sigma`; distances are those of the whole image, so they do not change
+            at the border of a crop, and they grow with the picture). None: items have no density map.
+        stride: Side of a block of the density map in pixels: the network's output stride.
+
+    Raises:
+        ValueError: An option is wrong, or an annotation or image cannot be read.
+        FileNotFoundError: There is no such data.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        part: str | None = None,
+        split: str = "train",
+        out_of_frame: str = "drop",
+        augment: dict[str, Any] | None = None,
+        density: dict[str, Any] | None = None,
+        stride: int = 8,
+    ) -> None:
+        self.samples = find_split(root, part, split)
+        self.stride = stride
+        self.density = _kernel(density, stride)
+        self.augment = None if augment is None else _augmentation(augment)
+        self.points, outside = [], 0
+        for sample in self.samples:
+            width, height = image_size(sample.image)
+            points, count = keep_inside(read_points(sample.annotation), width, height, out_of_frame)
+            self.points.append(points)
+            outside += count
+        self.metainfo: dict[str, Any] = {"part": part, "split": split}
+        self._log(root, outside, {"drop": "dropped", "clip": "moved to the border"}[out_of_frame])
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """The number of people in each image, shape (len,)."""
+        return np.array([len(points) for points in self.points], np.int64)
+
+    def _log(self, root: str | Path, outside: int, done: str) -> None:
+        part, split = self.metainfo["part"], self.metainfo["split"]
+        line = f"ShanghaiTech part {part}" if part else str(root)
+        line += f", {split}: {len(self):,} images, {self.counts.sum():,} people"
+        if outside:
+            line += f", {outside:,} points outside their image {done}"
+        if part and (notice := partial_notice(root, part, split)):
+            line += f"; a partial copy, {notice}"
+        if not part and split == "test" and self.samples == find_samples(root, "val"):
+            line += "; these are the images of val, for want of a test list or folder"
+        print_log(line, logger="current")
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Item:
+        image, points = read_image(self.samples[index].image), self.points[index]
+        kept, factor = np.arange(len(points)), 1.0
+        distance = None
+        if self.density is not None and self.density["type"] == "adaptive":
+            distance = neighbour_distance(points, self.density["k"])
+        if self.augment is not None:
+            image, points, kept, factor = self.augment(image, points)
+        item: Item = {
+            "inputs": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
+            "points": torch.from_numpy(points.copy()),
+            "img_path": str(self.samples[index].image),
+        }
+        if self.density is not None:
+            kernel = self.density
+            sigma = kernel.get("sigma", 0.0)
+            if distance is not None:
+                sigma = limit_sigma(kernel["beta"] * factor * distance[kept], kernel["floor"], kernel["cap"])
+            item["density"] = torch.from_numpy(density_map(points, image.shape[:2], self.stride, sigma))[None]
+        return item
+
+
+@FUNCTIONS.register_module(name="crowd_counting.collate")
+def collate(items: Sequence[Item]) -> dict[str, Any]:
+    """A batch: images (and density maps) stacked, points and paths as lists.
+
+    Raises:
+        ValueError: The images are not of one size.
+    """
+    shapes = {tuple(item["inputs"].shape[1:]) for item in items}
+    if len(shapes) > 1:
+        sizes = ", ".join(f"{width}x{height}" for height, width in sorted(shapes))
+        raise ValueError(f"a batch of images of several sizes ({sizes}): set augment.crop, or use batches of one image")
+    batch = {key: [item[key] for item in items] for key in items[0]}
+    return {key: torch.stack(values) if key in ("inputs", "density") else values for key, values in batch.items()}
+
+
+def find_split(root: str | Path, part: str | None, split: str) -> list[Sample]:
+    """The images of one split of ShanghaiTech (``part`` "A" or "B") or of one's own data (None).
+
+    Raises:
+        ValueError: There is no such split.
+        FileNotFoundError: There is no such data.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split must be {', '.join(SPLITS[:-1])} or {SPLITS[-1]}, got {split!r}")
+    return find_samples(root, split) if part is None else find_shanghaitech(root, part, split)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image as it is stored, from its header."""
+    with _opened(path) as image:
+        return image.size
+
+
+def read_image(path: str | Path) -> NDArray[np.uint8]:
+    """An image as uint8 RGB, (H, W, 3); grey ones get three equal channels, an EXIF orientation is not applied.
+
+    Raises:
+        ValueError: It cannot be decoded, or is truncated.
+        FileNotFoundError: There is none.
+    """
+    with _opened(Path(path)) as image:
+        try:
+            return np.array(image.convert("RGB"))
+        except Exception as error:  # Pillow raises many types for damaged files
+            raise ValueError(f"image '{path}' is damaged ({error}): replace it") from None
+
+
+def _opened(path: Path) -> Image.Image:
+    try:
+        return Image.open(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"image '{path}' does not exist") from None
+    except Exception as error:
+        raise ValueError(f"image '{path}' cannot be read ({type(error).__name__}): replace it") from None
+
+
+def _augmentation(options: dict[str, Any]) -> Augmentation:
+    try:
+        return Augmentation(**options)
+    except TypeError as error:
+        raise ValueError(f"augment has an option that does not exist: {error}") from None
+
+
+def _kernel(options: dict[str, Any] | None, stride: int) -> dict[str, Any] | None:
+    """The options of the density map with all defaults, tried out on one point."""
+    if options is None:
+        return None
+    defaults: dict[str, dict[str, Any]] = {
+        "fixed": {"sigma": 15.0},
+        "adaptive": {"k": 3, "beta": 0.3, "floor": 1.0, "cap": 15.0},
+    }
+    kind = options.get("type")
+    if kind not in defaults:
+        raise ValueError(f"density.type must be 'fixed' or 'adaptive', got {kind!r}")
+    known = defaults[kind]
+    unknown = set(options) - {"type", *known}
+    if unknown:
+        raise ValueError(f"density has no option '{min(unknown)}' for {kind!r}: {', '.join(known)}")
+    values = {key: options.get(key, value) for key, value in known.items()}
+    trial = np.zeros((1, 2))
+    density_map(trial, (1, 1), stride, values["sigma"] if kind == "fixed" else adaptive_sigma(trial, **values))
+    return {"type": kind, **values}
