@@ -68,7 +68,10 @@ def test_constraints_are_plain_pins(constraints: list[str]) -> None:
 def test_constraints_pin_every_direct_dependency(pyproject: dict[str, Any], constraints: list[str]) -> None:
     pins = {canonicalize_name(name): version for name, version in (line.split("==") for line in constraints)}
     project = pyproject["project"]
-    stated = [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    stated = [
+        *project["dependencies"],
+        *(name for extra in project["optional-dependencies"].values() for name in extra),
+    ]
     for requirement in map(Requirement, stated):
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
 

@@ -15,8 +15,10 @@ OUTSIDE = ("tools", "tests", "configs", "benchmarks")
 # ean_core imports nothing but these and the standard library; a folder may add to them.
 CORE = ("ean_core", "torch", "numpy", "mmengine", "mmcv.cnn")
 CORE_FOLDERS = {
-    "ean_core/analysis/": ("scipy", "matplotlib"),
+    "ean_core/analysis/": ("scipy", "matplotlib", "pytorch_grad_cam"),
+    "ean_core/deploy/export.py": ("onnx", "onnxruntime"),
     "ean_core/engine/": ("matplotlib", "rich"),
+    "ean_core/inference/": ("PIL", "cv2", "rich"),
     "ean_core/search/": ("rich",),
     "ean_core/strategies/": ("optuna",),
 }

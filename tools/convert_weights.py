@@ -14,7 +14,7 @@ ATTENTION = {"none": None} | {config["type"].lower(): config for config in IMAGE
 def main(argv: Sequence[str] | None = None) -> None:
     """Convert one file."""
     parser = make_parser(
-        "Convert ImageNet weights of any known format to the names of an EANResNet, for "
+        "Convert ImageNet weights of any known format to the names of an EANResNet, for\n"
         "init_cfg=dict(type='Pretrained', checkpoint=DST). Biases of convolutions move into the batch norms.",
         "python tools/convert_weights.py resnet50_se.pth ean_se.pth",
     )

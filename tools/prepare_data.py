@@ -6,15 +6,20 @@ from pathlib import Path
 
 from classification.imagenet import prepare_imagenet
 from classification.sources import download_cifar
+from classification.toy import make_toy
 from crowd_counting.prepare import prepare_shanghaitech
+from crowd_counting.toy import make_toy_crowd
 from ean_core.engine.cli import command, make_parser
 from segmentation.toy import make_toy_voc
 from segmentation.voc import prepare_voc2012
 
 
 def toy(root: Path) -> str:
-    """Generate the toy segmentation set; return a line that says where it lies."""
-    return f"toy data in VOC layout: {make_toy_voc(root / 'toy')}"
+    """Generate every toy set; return lines that say where they lie."""
+    folder = root / "toy"
+    made = [make_toy_voc(folder), make_toy(folder, "folder"), make_toy(folder, "cifar100")]
+    made += [make_toy_crowd(folder, "A"), make_toy_crowd(folder, "B")]
+    return "\n".join(f"toy data: {path}" for path in made)
 
 
 # name on the command line -> function of the data folder that returns what to print

@@ -44,6 +44,24 @@ def command(main: Main) -> Main:
     return run
 
 
+def repeated(args: argparse.Namespace) -> list[str]:
+    """The options of a command line that another tool needs to load the same config (see ``add_config_options``)."""
+    words = ["--toy"] if args.toy else []
+    for name in ("scheme", "data_root", "classes", "work_dir"):
+        value = getattr(args, name)
+        words += [f"--{name.replace('_', '-')}", str(value)] if value is not None else []
+    pairs = [f"{key}={_word(value)}" for key, value in args.cfg_options.items()]
+    return words + (["--cfg-options", *pairs] if pairs else [])
+
+
+def _word(value: object) -> str:
+    """A value as MMEngine's ``DictAction`` reads it."""
+    if isinstance(value, list | tuple):
+        left, right = "[]" if isinstance(value, list) else "()"
+        return f"{left}{','.join(map(_word, value))}{right}"
+    return str(value)
+
+
 def explain(error: BaseException) -> str:
     """The message of an error as one reads it."""
     if isinstance(error, OSError) and error.strerror:

@@ -13,6 +13,7 @@ from mmengine.registry import HOOKS
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ean_core.backbones.base import StagedBackbone
 from ean_core.engine.runner import unwrap
 
 
@@ -35,7 +36,7 @@ class ProgressHook(Hook):
         """Print the header and start the bar."""
         if not is_main_process():
             return
-        print(header(runner))
+        _show(runner, header(runner))
         self._bar = _bar(Console(file=sys.stdout))
         self._bar.start()
         self._task = self._bar.add_task("", total=runner.max_iters, completed=runner.iter)
@@ -57,8 +58,9 @@ class ProgressHook(Hook):
             self._bar.console.print(f"epoch {runner.epoch:>3}/{runner.max_epochs}  {values}", highlight=False)
 
     def before_test(self, runner: Any) -> None:
-        """Start the bar of a test."""
+        """Print the header and start the bar of a test."""
         if is_main_process():
+            _show(runner, header(runner, test=True))
             self._bar = _bar(Console(file=sys.stdout))
             self._bar.start()
             self._task = self._bar.add_task("evaluating", total=len(runner.test_dataloader))
@@ -75,28 +77,45 @@ class ProgressHook(Hook):
             self._bar = None
 
 
-def header(runner: Any) -> str:
-    """What is being trained, on what, in a few lines."""
-    model = unwrap(runner.model)
-    backbone = getattr(model, "backbone", None)
-    scheme = getattr(backbone, "scheme", None)
-    lines = [f"config   {runner.cfg.filename or '-'} -> {runner.cfg.work_dir}"]
-    options = runner.cfg.model.get("backbone", {})
-    parts = [type(model).__name__, f"{type(backbone).__name__}-{options.get('depth', '')}"]
-    parts += [str(cfg["type"]) for cfg in (options.get("attention"), runner.cfg.model.get("decode_head")) if cfg]
-    lines.append(f"model    {' / '.join(parts)}, {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters")
-    if scheme is not None:
-        lines.append(f"scheme   {scheme} ({sum(scheme)} of {len(scheme)} blocks connected)")
-    sizes = f"{len(runner.train_dataloader.dataset)} training images"
-    if runner.val_dataloader is not None:
-        sizes += f", {len(runner.val_dataloader.dataset)} validation"
-    lines.append(f"data     {sizes}")
+def header(runner: Any, test: bool = False) -> str:
+    """What is trained or tested, on what, in a few lines.
+
+    Args:
+        runner: With its data loaders built.
+        test: Whether it is a test.
+    """
+    cfg, model = runner.cfg, unwrap(runner.model)
+    lines = {"config": cfg.filename or "-", "task": cfg.get("task", "-")}
+    backbone, head = getattr(model, "backbone", None), getattr(model, "decode_head", None)
+    options = cfg.model.get("module", cfg.model).get("backbone", {})
+    parts = [type(model).__name__, f"{type(backbone).__name__}-{options.get('depth', '')}".rstrip("-")]
+    parts += [type(head).__name__] if head is not None else []
+    number = sum(p.numel() for p in model.parameters()) / 1e6
+    lines["model"] = f"{' / '.join(parts)}, {number:.3f} M parameters"
+    if isinstance(backbone, StagedBackbone):
+        attention, scheme = backbone.attention, backbone.scheme
+        shared = "one module a stage" if backbone.sharing == "stage" else "a module in every connected block"
+        lines["attention"] = f"{attention['type']}, {shared}" if attention else "none"
+        if attention and scheme is not None:
+            lines["scheme"] = f"{scheme} ({sum(scheme)} of {len(scheme)} blocks connected)"
+    if test:
+        lines["checkpoint"] = cfg.get("load_from") or "-"
+        lines["data"] = f"{len(runner.test_dataloader.dataset)} images"
+    else:
+        lines["data"] = f"{len(runner.train_dataloader.dataset)} training images"
+        if runner.val_dataloader is not None:
+            lines["data"] += f", {len(runner.val_dataloader.dataset)} validation"
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    world = f" x {runner.world_size}" if runner.world_size > 1 else ""
-    lines.append(f"device   {device}{world}")
+    lines["device"] = device + (f" x {runner.world_size}" if runner.world_size > 1 else "")
+    lines["work dir"] = cfg.work_dir
     if runner.iter:
-        lines.append(f"resumed  after epoch {runner.epoch}")
-    return "\n".join(lines)
+        lines["resumed"] = f"after epoch {runner.epoch}"
+    return "\n".join(f"{name:<11} {text}" for name, text in lines.items())
+
+
+def _show(runner: Any, text: str) -> None:
+    print(text)
+    runner.logger.info(f"\n{text}")  # below MMEngine's environment and config, which are in the file alone
 
 
 def _bar(console: Console) -> Progress:

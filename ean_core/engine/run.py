@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
+import shlex
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +44,14 @@ class SetAsideHook(Hook):
         set_aside(Path(runner.work_dir), RUN_FILES)
 
 
-def train(cfg: Config, resume: str | None = None) -> EANRunner:
+def train(cfg: Config, resume: str | None = None, options: Sequence[str] | None = None) -> EANRunner:
     """Check the data, train, and say where the results lie.
 
     Args:
         cfg: A complete config.
         resume: ``None``: a new run; ``"last"``: continue the run in the work directory; or a checkpoint's path.
+        options: What a test of the result needs on its command line besides the config and the checkpoint, for the
+            proposal of the next command; ``None``: propose none.
 
     Returns:
         The runner, at the end of the training.
@@ -78,6 +82,8 @@ def train(cfg: Config, resume: str | None = None) -> EANRunner:
         for label, name in task(cfg).RESULTS.items():
             if (work_dir / name).is_file():
                 print(f"{label:<11} {work_dir / name}")
+        if options is not None and (work_dir / BEST).is_file():
+            print_next("python", "tools/test.py", cfg.filename, work_dir / BEST, *options)
     return runner
 
 
@@ -96,7 +102,7 @@ def evaluate(
     Returns:
         The metrics.
     """
-    read_checkpoint(checkpoint)
+    own_config = isinstance((read_checkpoint(checkpoint).get("meta") or {}).get("cfg"), str)
     if tta and "tta_model" not in cfg:
         raise ValueError("--tta: the config has no tta_model")
     if show_dir and "pictures" not in task(cfg).RESULTS:
@@ -128,6 +134,8 @@ def evaluate(
         print(f"{'metrics':<11} {path}")
         if show_dir:
             print(f"{'pictures':<11} {show_dir}")
+        config = [] if own_config else [cfg.filename]  # the checkpoint knows it, if training wrote it
+        print_next("python", "tools/predict.py", *config, checkpoint, "IMAGE_OR_FOLDER", "--out", "predictions")
     return metrics
 
 
@@ -163,6 +171,11 @@ def print_table(title: str, rows: dict[str, dict[str, float]]) -> None:
         cells = (values.get(c) for c in columns)
         table.add_row(name, *(str(v) if isinstance(v, int | str) else "-" if v is None else f"{v:.2f}" for v in cells))
     Console(width=max(80, Console().width)).print(table)
+
+
+def print_next(*command: object) -> None:
+    """Print the command to try next, ready to be copied."""
+    print(f"{'next':<11} {shlex.join(map(str, command))}")
 
 
 def _finish(runner: EANRunner, run: Any) -> Any:
