@@ -10,6 +10,7 @@ from mmengine.config import Config
 from ean_core.backbones.resnet import ARCHITECTURES
 from ean_core.engine.config import read_class_names
 from segmentation.check import check_voc, detect_suffix
+from segmentation.search import build_evaluator as build_evaluator
 from segmentation.stack import import_mmseg
 from segmentation.toy import make_toy_voc
 from segmentation.voc import MASK_DIRS, list_path, palette, read_list
@@ -40,7 +41,7 @@ def configure(cfg: Config, toy: bool = False, data_root: str | None = None, clas
         FileNotFoundError: There is no such data root, list or file of class names.
     """
     import_mmseg()
-    _choose_head(cfg)
+    choose_head(cfg)
     if toy and data_root is None:
         data_root = str(make_toy_voc(Path("data", "toy")))
     if data_root is not None:
@@ -88,7 +89,12 @@ def details(runner: Any) -> dict[str, Any]:
     return {"per class": metric_of(runner).per_class}
 
 
-def _choose_head(cfg: Config) -> None:
+def choose_head(cfg: Config) -> None:
+    """Put the head that ``cfg.head`` names into ``cfg.model``, with the channels of the backbone's depth.
+
+    Raises:
+        ValueError: There is no such head.
+    """
     if cfg.head not in cfg.heads:
         raise ValueError(f"unknown head {cfg.head!r}: choose from {', '.join(cfg.heads)}")
     choice = cfg.heads[cfg.head]

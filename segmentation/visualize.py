@@ -36,7 +36,7 @@ def overlay(image: Picture, labels: Picture, palette: Sequence[Sequence[int]], o
     Returns:
         RGB, (H, W, 3).
     """
-    colours = np.zeros((256, 3), np.float32)
+    colours = np.zeros((max(256, len(palette)), 3), np.float32)
     colours[: len(palette)] = palette
     shown = (labels != IGNORE) & (colours[labels].any(-1))
     mixed = (1 - opacity) * image + opacity * colours[labels]

@@ -1,0 +1,35 @@
+"""Text and pictures at sizes that people can read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PIL import Image
+
+SMALL, LARGE = 240, 1024
+
+
+def fit(picture: Image.Image, small: int = SMALL, large: int = LARGE) -> Image.Image:
+    """A picture to look at: small ones enlarged by a whole factor, pixel by pixel, large ones reduced.
+
+    Args:
+        picture: Any size.
+        small: The shorter side becomes at least this, unless the longer one would then pass ``large``.
+        large: The longer side becomes at most this.
+    """
+    longer, shorter = max(picture.size), min(picture.size)
+    if longer > large:
+        size = [max(1, round(side * large / longer)) for side in picture.size]
+        return picture.resize((size[0], size[1]), Image.Resampling.LANCZOS)
+    factor = max(1, min(-(-small // shorter), large // longer))
+    return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+
+
+def shorten(text: str, width: float, font: Any) -> str:
+    """A text that is at most ``width`` pixels wide; what does not fit is replaced by an ellipsis."""
+    text = " ".join(text.split())
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(f"{text}…") > width:
+        text = text[:-1]
+    return f"{text.rstrip()}…"

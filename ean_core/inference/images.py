@@ -1,0 +1,107 @@
+"""Whatever an image file or an array holds, as upright 8-bit RGB."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+Picture = NDArray[np.uint8]
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+
+
+def read_image(path: str | os.PathLike[str]) -> Picture:
+    """Decode an image file; see :func:`to_rgb`. Of an animation the first frame.
+
+    Returns:
+        RGB, uint8 (H, W, 3).
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It cannot be decoded: truncated, no image, or larger than Pillow dares to decode.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"image '{os.fspath(path)}' does not exist")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd metadata; what cannot be decoded raises
+            with Image.open(path) as image:
+                image.load()
+                return to_rgb(image)
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"image '{os.fspath(path)}' is too large: {error}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow raises many types for damaged files
+        raise ValueError(f"image '{os.fspath(path)}' cannot be read: {_reason(error)}") from error
+
+
+def to_rgb(image: Image.Image | NDArray[Any]) -> Picture:
+    """An image as networks see it: upright, RGB, 8 bits.
+
+    The EXIF orientation is applied. Transparency is laid over white. Grey values are repeated. 16-bit values are
+    divided by 257, so that the full range 0..65535 becomes 0..255; nothing is stretched. CMYK, palette, YCbCr and LAB
+    images are converted by Pillow, without colour management.
+
+    Args:
+        image: A PIL image; or an array of uint8, uint16 or bool, (H, W), (H, W, 1), (H, W, 3) in the order RGB, or
+            (H, W, 4) RGBA.
+
+    Returns:
+        RGB, uint8 (H, W, 3), a copy.
+
+    Raises:
+        ValueError: An array of another type or shape, an image without pixels, or of floating-point values.
+    """
+    if isinstance(image, Image.Image):
+        return _of_pil(image)
+    return _of_array(np.asarray(image))
+
+
+def _of_pil(image: Image.Image) -> Picture:
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "F":
+        raise ValueError("floating-point images have no defined white: save it with 8 or 16 bits")
+    if image.mode == "I" or image.mode.startswith("I;"):
+        values = np.asarray(image)
+        if values.size and (values.min() < 0 or values.max() > 65535):
+            raise ValueError("its values lie outside 0..65535: save it with 8 or 16 bits")
+        return _of_array(values.astype(np.uint16))
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        paper = Image.new("RGBA", layer.size, "white")
+        image = Image.alpha_composite(paper, layer)
+    return np.array(image.convert("RGB"))
+
+
+def _of_array(array: NDArray[Any]) -> Picture:
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or 0 in array.shape:
+        raise ValueError(f"an image array has the shape (H, W), (H, W, 3) or (H, W, 4), not {array.shape}")
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8) * 255
+    elif array.dtype == np.uint16:
+        array = np.round(array / 257)
+    elif array.dtype != np.uint8:
+        raise ValueError(f"an image array holds uint8 (0..255) or uint16 (0..65535), not {array.dtype}: convert it")
+    array = array.astype(np.uint8)
+    if array.ndim == 2:
+        return np.repeat(array[:, :, None], 3, axis=2)
+    if array.shape[2] == 4:
+        return _of_pil(Image.fromarray(np.ascontiguousarray(array)))
+    return array
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValueError):
+        return str(error)
+    if "truncated" in str(error).lower():
+        return "it is truncated"
+    if isinstance(error, PermissionError):
+        return "no permission"
+    return "it is no image, or damaged"

@@ -1,0 +1,44 @@
+"""Predict images, folders and videos with a trained model of any task: pictures and predictions.csv."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from ean_core.engine.cli import command, make_parser
+from ean_core.inference import load
+from ean_core.inference.files import predict_files
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Parse the command line and predict."""
+    parser = make_parser(
+        f"{__doc__}\n\nWithout CONFIG the one that travels in the checkpoint is used. What cannot be read is listed\n"
+        "at the end, after everything else has been written, and the exit status is then 2.",
+        "python tools/predict.py work_dirs/ean_se_voc/best.pth photo.jpg --out predictions",
+    )
+    parser.usage = "%(prog)s [CONFIG] CHECKPOINT IMAGE|FOLDER|GLOB|VIDEO ... --out DIR [options]"
+    parser.add_argument("paths", nargs="+", metavar="[CONFIG] CHECKPOINT SOURCE", help="config (.py), weights, inputs")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the pictures and predictions.csv")
+    parser.add_argument("--batch", type=int, default=1, metavar="N", help="images at once (default: 1)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    parser.add_argument("--fuse", action="store_true", help="fold batch norms first: same results, faster")
+    args = parser.parse_intermixed_args(argv)
+    config = args.paths.pop(0) if args.paths[0].endswith(".py") else None
+    if len(args.paths) < 2:
+        raise ValueError(f"name a checkpoint and at least one image, folder or video: {parser.format_usage().strip()}")
+    if args.batch < 1:
+        raise ValueError(f"--batch must be at least 1, got {args.batch}")
+    checkpoint, *sources = args.paths
+    model = load(config, checkpoint, device=args.device, fuse=args.fuse)
+    failed = predict_files(model, sources, args.out, args.batch)
+    print(f"predictions {args.out}")
+    for line in failed:
+        print(f"failed      {line}", file=sys.stderr)
+    if failed:
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
