@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.model import BaseModel
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
-from torch import nn
 from torchvision.transforms import v2
 
 import classification.classifier  # noqa: F401  (registers the models)
@@ -78,7 +78,7 @@ def crop(image: NDArray[np.uint8], size: int, in_memory: bool) -> NDArray[np.uin
     return np.array(picture)
 
 
-def predict(model: nn.Module, cfg: Config, images: Sequence[NDArray[np.uint8]]) -> list[ClassificationResult]:
+def predict(model: BaseModel, cfg: Config, images: Sequence[NDArray[np.uint8]]) -> list[ClassificationResult]:
     """Classify RGB images (H, W, 3)."""
     size, in_memory = cfg.get("image_size", 224), cfg.get("in_memory", False)
     batch = torch.from_numpy(np.stack([crop(image, size, in_memory) for image in images]))

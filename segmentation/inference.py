@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.model import BaseModel
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import nn
@@ -68,7 +69,7 @@ def prepare(cfg: Config, classes: Sequence[str] | None) -> None:
                 cfg.model[key].num_classes = len(classes)
 
 
-def predict(model: nn.Module, cfg: Config, images: Sequence[NDArray[np.uint8]]) -> list[SegmentationResult]:
+def predict(model: BaseModel, cfg: Config, images: Sequence[NDArray[np.uint8]]) -> list[SegmentationResult]:
     """Segment RGB images (H, W, 3), as a test does: at their own size, by ``cfg.model.test_cfg``.
 
     An image with a side above 2048 pixels is scaled down for the network, and its labels up to the nearest.
@@ -85,7 +86,7 @@ def predict(model: nn.Module, cfg: Config, images: Sequence[NDArray[np.uint8]]) 
     return results
 
 
-def _predict_batch(model: nn.Module, images: Sequence[NDArray[np.uint8]]) -> list[SegmentationResult]:
+def _predict_batch(model: BaseModel, images: Sequence[NDArray[np.uint8]]) -> list[SegmentationResult]:
     height, width = images[0].shape[:2]
     scale = min(1.0, MAX_SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))

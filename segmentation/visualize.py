@@ -23,7 +23,9 @@ MARGIN = 8
 Picture = NDArray[np.uint8]
 
 
-def overlay(image: Picture, labels: Picture, palette: Sequence[Sequence[int]], opacity: float = 0.6) -> Picture:
+def overlay(
+    image: Picture, labels: NDArray[np.integer], palette: Sequence[Sequence[int]], opacity: float = 0.6
+) -> Picture:
     """Blend class colours over an image.
 
     Args:
