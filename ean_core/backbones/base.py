@@ -27,7 +27,8 @@ class StagedBackbone(BaseModule):
     Subclasses build their stem and call :meth:`_add_stages`.
 
     Attributes:
-        blocks: Number of blocks of each stage.
+        blocks: Number of blocks of each stage, of those that are left out too: a scheme has bits for all of them.
+        num_stages: So many stages are built.
         scheme: The current scheme, or ``None`` while gates are tensors.
         out_channels: Channels of each stage's output.
     """
@@ -43,13 +44,17 @@ class StagedBackbone(BaseModule):
         frozen_stages: int,
         with_cp: bool,
         init_cfg: Any,
+        num_stages: int | None = None,
     ) -> None:
         pretrained = isinstance(init_cfg, Mapping) and init_cfg.get("type") == "Pretrained"
         super().__init__(DEFAULT_INIT if init_cfg is None or pretrained else init_cfg)
         if sharing not in ("stage", "block"):
             raise ValueError(f"sharing must be 'stage' (one attention a stage) or 'block', got {sharing!r}")
-        if not out_indices or any(not 0 <= i < len(blocks) for i in out_indices):
-            raise ValueError(f"out_indices {tuple(out_indices)} must be one or more of 0..{len(blocks) - 1}")
+        self.num_stages = len(blocks) if num_stages is None else num_stages
+        if not 1 <= self.num_stages <= len(blocks):
+            raise ValueError(f"num_stages must lie in 1..{len(blocks)}, got {num_stages}")
+        if not out_indices or any(not 0 <= i < self.num_stages for i in out_indices):
+            raise ValueError(f"out_indices {tuple(out_indices)} must be one or more of 0..{self.num_stages - 1}")
         if not -1 <= frozen_stages <= len(blocks):
             raise ValueError(f"frozen_stages must lie in -1..{len(blocks)}, got {frozen_stages}")
         self.blocks = tuple(blocks)
@@ -78,7 +83,7 @@ class StagedBackbone(BaseModule):
         if not len(strides) == len(dilations) == len(self.blocks):
             raise ValueError(f"strides {tuple(strides)} and dilations {tuple(dilations)} need one value a stage")
         scheme = ConnectionScheme.parse(self.scheme or "none", self.blocks)
-        for i, gates in enumerate(scheme.stages):
+        for i, gates in enumerate(scheme.stages[: self.num_stages]):
             channels = planes[i] * block.expansion
             downsample = None
             if strides[i] != 1 or inplanes != channels:
@@ -94,7 +99,12 @@ class StagedBackbone(BaseModule):
     @property
     def stages(self) -> list[Stage]:
         """The stages in order."""
-        return [getattr(self, f"layer{i + 1}") for i in range(len(self.blocks))]
+        return [getattr(self, f"layer{i + 1}") for i in range(self.num_stages)]
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What the names of the parameters would begin with in the stages that are not built."""
+        return tuple(f"layer{i + 1}." for i in range(self.num_stages, len(self.blocks)))
 
     def stem_modules(self) -> list[nn.Module]:
         """The modules before the first stage, in order."""
@@ -137,6 +147,7 @@ class StagedBackbone(BaseModule):
         else:
             parsed = ConnectionScheme.parse(scheme, self.blocks)
             gates = [list(bits) for bits in parsed.stages]
+        gates = gates[: self.num_stages]
         for i, (stage, values) in enumerate(zip(self.stages, gates, strict=True)):
             for block, gate in zip(stage.blocks, values, strict=True):
                 if gate is not False and stage.attention_of(block) is None:

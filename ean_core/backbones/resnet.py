@@ -36,6 +36,9 @@ class EANResNet(StagedBackbone):
         sharing: ``"stage"``: one module a stage; ``"block"``: one a connected block.
         scheme: What :meth:`ConnectionScheme.parse` takes; for a ResNet-50 ``"100-1011-010011-011"``.
         out_indices: Stages (0-based) whose outputs are returned.
+        num_stages: Build only so many stages: 3 for a task that needs no ``layer4``, whose unused parameters would
+            cost memory and break distributed training. Schemes keep the bits of all four, strides and dilations their
+            values; pretrained weights of the whole network load.
         strides: Stride of each stage.
         dilations: Dilation of each stage's 3x3 convolutions.
         contract_dilation: Halve the dilation of a dilated stage's first block, as MMSegmentation does.
@@ -72,12 +75,15 @@ class EANResNet(StagedBackbone):
         norm_eval: bool = False,
         frozen_stages: int = -1,
         with_cp: bool = False,
+        num_stages: int = 4,
         init_cfg: Any = None,
     ) -> None:
         if depth not in ARCHITECTURES:
             raise ValueError(f"EANResNet has no depth {depth}: choose from {', '.join(map(str, ARCHITECTURES))}")
         block, blocks = ARCHITECTURES[depth]
-        super().__init__(blocks, attention, sharing, scheme, out_indices, norm_eval, frozen_stages, with_cp, init_cfg)
+        super().__init__(
+            blocks, attention, sharing, scheme, out_indices, norm_eval, frozen_stages, with_cp, init_cfg, num_stages
+        )
         if deep_stem:
             widths = (in_channels, stem_channels // 2, stem_channels // 2, stem_channels)
             layers: list[nn.Module] = []

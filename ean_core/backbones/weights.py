@@ -131,7 +131,8 @@ def load_backbone(backbone: nn.Module, source: Mapping[str, Any]) -> LoadReport:
             f"the checkpoint does not cover the backbone: {len(lost)} of {size} tensors are missing, "
             f"first '{lost[0]}' (another depth, or not a ResNet?)"
         )
-    extra = [key for key in report.unused if re.fullmatch(BACKBONE_TENSOR, key)]
+    left_out = getattr(backbone, "left_out", ())  # stages that it is built without
+    extra = [key for key in report.unused if re.fullmatch(BACKBONE_TENSOR, key) and not key.startswith(left_out)]
     if extra:
         raise ValueError(
             f"the checkpoint is of a larger network: the backbone lacks {len(extra)} of its tensors, first "

@@ -28,7 +28,7 @@ val_dataloader = dict(
 )
 test_dataloader = dict(val_dataloader, dataset=dict(_dataset, split="test"))
 
-# What --toy changes: the data, and a schedule that fits it. Model, pipeline and metrics stay.
+# What --toy changes of the data; configs/crowd/org_*.py add a small network and a schedule that fits it.
 toy = dict(
     train_dataloader=dict(
         batch_size=4, num_workers=0, dataset=dict(augment=dict(crop=(128, 160)), density=dict(sigma=4))

@@ -1,0 +1,18 @@
+default_scope = "mmengine"
+custom_imports = dict(imports=["ean_core.engine"])
+randomness = dict(seed=0)
+env_cfg = dict(cudnn_benchmark=False)  # part A's images all differ in size
+val_evaluator = dict(type="crowd_counting.metric.CrowdMetric")
+test_evaluator = val_evaluator
+default_hooks = dict(
+    logger=dict(type="LoggerHook", interval=50),
+    checkpoint=dict(type="ean_core.engine.SaveHook", metric="MAE", rule="less"),
+)
+custom_hooks = [
+    dict(type="SyncBuffersHook"),
+    dict(type="ean_core.engine.ReseedHook"),
+    dict(type="ean_core.engine.HistoryHook", metric="MAE", rule="less", unit="people"),
+    dict(type="crowd_counting.visualize.PictureHook"),
+    dict(type="ean_core.engine.ProgressHook", metric="MAE"),
+]
+visualizer = dict(type="Visualizer", vis_backends=[dict(type="LocalVisBackend")])

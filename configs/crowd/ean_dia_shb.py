@@ -1,0 +1,3 @@
+_base_ = "share_dia_shb.py"
+model = dict(backbone=dict(scheme="paper/imagenet-dia"))
+toy = dict(model=dict(backbone=dict(scheme="01-01-01-00")))

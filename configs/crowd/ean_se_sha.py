@@ -1,0 +1,3 @@
+_base_ = "share_se_sha.py"
+model = dict(backbone=dict(scheme="authors/imagenet-se"))
+toy = dict(model=dict(backbone=dict(scheme="01-01-01-00")))

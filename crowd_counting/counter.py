@@ -1,0 +1,153 @@
+"""Crowd counting on any backbone: a density map whose sum is the number of people."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS
+
+from crowd_counting.tiling import check_tiling, tiled
+
+
+@MODELS.register_module()
+class CrowdCounter(BaseModel):
+    """A backbone, one of its feature maps, a density head and a loss.
+
+    Any registered backbone will do that returns a feature map (N, C, H / 8, W / 8) or a tuple of them: ours with
+    ``num_stages=3, out_indices=(2,), strides=(1, 2, 1, 1)``, or an MMSegmentation or MMPretrain one.
+
+    Args:
+        backbone: Its config.
+        head: Config of the head, such as :class:`crowd_counting.head.CSRNetHead`. Its ``in_channels`` may be left out
+            where the backbone has ``out_channels`` (ours do).
+        loss: Config of :class:`crowd_counting.losses.DensityLoss`.
+        data_preprocessor: Config of :class:`crowd_counting.preprocess.CrowdPreprocessor`.
+        stride: Pixels a cell of the density map, each way, after the head.
+        in_index: Which of the backbone's outputs the head takes.
+        tiling: ``dict(tile=1024, overlap=512)``: evaluate in tiles images with more pixels than ``tile * tile`` (see
+            :func:`crowd_counting.tiling.tiled`); ``None``: always whole images.
+        init_cfg: MMEngine initialisation.
+
+    Raises:
+        ValueError: An option is wrong, or the channels of the backbone are not known.
+    """
+
+    def __init__(
+        self,
+        backbone: Mapping[str, Any],
+        head: Mapping[str, Any],
+        loss: Mapping[str, Any],
+        data_preprocessor: Mapping[str, Any] | None = None,
+        stride: int = 8,
+        in_index: int = -1,
+        tiling: Mapping[str, int] | None = None,
+        init_cfg: Any = None,
+    ) -> None:
+        super().__init__(dict(data_preprocessor) if data_preprocessor else None, init_cfg)
+        self.backbone = MODELS.build(dict(backbone))
+        head = dict(head)
+        if head.get("in_channels") is None:
+            head["in_channels"] = _channels(self.backbone, in_index)
+        self.head = MODELS.build(head)
+        self.loss = MODELS.build(dict(loss))
+        self.stride, self.in_index = stride, in_index
+        self.tiling = None if tiling is None else dict(tiling)
+        if self.tiling is not None:
+            check_tiling(self.tiling["tile"], self.tiling["overlap"], self.multiple)
+
+    @property
+    def multiple(self) -> int:
+        """Tiles begin at multiples of this many pixels."""
+        return math.lcm(self.stride, getattr(self.data_preprocessor, "multiple", 1))
+
+    def output(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Normalised images (N, 3, H, W) -> the head's output, label scale included, (N, 1, h, w)."""
+        features = self.backbone(inputs)
+        if isinstance(features, tuple | list):
+            features = features[self.in_index]
+        return self.head(features)
+
+    def density(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Normalised images (N, 3, H, W) -> people in each cell, float32 (N, 1, h, w)."""
+        return self.output(inputs).float() / self.loss.label_scale
+
+    def predict(self, images: torch.Tensor, tiling: Mapping[str, int] | None = None) -> torch.Tensor:
+        """People in each cell of uint8 images, without more of them normalised at a time than a tile.
+
+        Args:
+            images: (N, 3, H, W), RGB, on any device.
+            tiling: Instead of the model's own; see the class.
+
+        Returns:
+            float32 (N, 1, ceil(H / stride), ceil(W / stride)).
+        """
+        return self._in_tiles(lambda x: self._cut(self.density(self.data_preprocessor.prepare(x)), x), images, tiling)
+
+    def forward(
+        self,
+        inputs: torch.Tensor,
+        density: torch.Tensor | None = None,
+        size: tuple[int, int] | None = None,
+        mode: str = "tensor",
+    ) -> torch.Tensor | dict[str, torch.Tensor]:
+        """Count in normalised images (N, 3, H, W).
+
+        Args:
+            inputs: What :class:`~crowd_counting.preprocess.CrowdPreprocessor` returns.
+            density: People in each cell, (N, 1, h, w), for the loss.
+            size: Height and width without padding; what lies beyond is cut off the density map.
+            mode: ``"loss"``: a dict with the losses, and ``count_error``, the mean absolute error of the batch's
+                counts. ``"predict"`` and ``"tensor"``: people in each cell, (N, 1, h, w).
+
+        Raises:
+            ValueError: An unknown mode, no density for a loss, maps that do not fit, or a loss that is not finite.
+        """
+        if mode == "loss":
+            if density is None:
+                raise ValueError("mode 'loss' needs the density maps of the images")
+            return self._losses(self._cut(self.output(inputs), inputs, size), density)
+        if mode == "predict":
+            density = self._in_tiles(lambda x: self._cut(self.density(x), x), inputs, None)
+            rows, columns = self._cells(size)
+            return density[..., rows, columns]
+        if mode == "tensor":
+            return self.density(inputs)
+        raise ValueError(f"mode must be 'loss', 'predict' or 'tensor', got {mode!r}")
+
+    def _losses(self, output: torch.Tensor, density: torch.Tensor) -> dict[str, torch.Tensor]:
+        losses = self.loss(output, density)
+        total = sum(value.detach() for value in losses.values())
+        if not math.isfinite(total):
+            raise ValueError(
+                f"the loss is {float(total)}: the training has diverged. Lower optim_wrapper.optimizer.lr, or clip the "
+                "gradients (optim_wrapper.clip_grad.max_norm=1)"
+            )
+        counts = [maps.detach().float().flatten(1).sum(1) for maps in (output, density)]
+        return {**losses, "count_error": (counts[0] / self.loss.label_scale - counts[1]).abs().mean()}
+
+    def _in_tiles(self, function: Any, images: torch.Tensor, tiling: Mapping[str, int] | None) -> torch.Tensor:
+        tiling = self.tiling if tiling is None else tiling
+        if tiling is None or images.shape[-2] * images.shape[-1] <= tiling["tile"] ** 2:
+            return function(images)
+        return tiled(function, images, tiling["tile"], tiling["overlap"], self.stride, self.multiple)
+
+    def _cut(self, maps: torch.Tensor, images: torch.Tensor, size: tuple[int, int] | None = None) -> torch.Tensor:
+        """Maps without the cells that lie beyond the images, or beyond ``size`` of them."""
+        rows, columns = self._cells(size or tuple(images.shape[-2:]))
+        return maps[..., rows, columns]
+
+    def _cells(self, size: tuple[int, ...] | None) -> tuple[slice, slice]:
+        height, width = size or (None, None)
+        return slice(height and -(-height // self.stride)), slice(width and -(-width // self.stride))
+
+
+def _channels(backbone: Any, index: int) -> int:
+    channels = getattr(backbone, "out_channels", None)
+    if isinstance(channels, Sequence):
+        indices = getattr(backbone, "out_indices", range(len(channels)))
+        return int(channels[tuple(indices)[index]])
+    raise ValueError(f"head.in_channels is needed: {type(backbone).__name__} does not tell its own")

@@ -1,0 +1,214 @@
+"""Pictures of density maps: over the image, with a colour bar and the counts."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from mmengine.dist import all_gather_object, is_main_process
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from crowd_counting.dataset import read_image
+from crowd_counting.metric import metric_of, to_csv
+from ean_core.files import write_atomic
+
+PANEL = 640  # the longer side of a panel in pixels
+MARGIN, TITLE, BAR, LABELS = 8, 28, 14, 46
+COLOURS = "turbo"
+AREA = 100  # densities are shown as people in a square of so many pixels
+
+Picture = NDArray[np.uint8]
+Floats = NDArray[np.floating]
+
+
+def heat(density: Floats, size: tuple[int, int], stride: int) -> NDArray[np.float32]:
+    """A density map at the image's size (H, W), bilinear between cells, in people a square of 100x100 pixels."""
+    rows, columns = density.shape
+    map_ = Image.fromarray(np.ascontiguousarray(density, np.float32) * (AREA / stride) ** 2)
+    full = np.asarray(map_.resize((columns * stride, rows * stride), Image.Resampling.BILINEAR))
+    return full[: size[0], : size[1]]
+
+
+def overlay(image: Picture, values: Floats, top: float) -> Picture:
+    """Colours for ``values`` over a darkened grey version of an image; where they are 0, the image shows.
+
+    Args:
+        image: RGB, (H, W, 3).
+        values: (H, W).
+        top: The value of the last colour, above 0.
+    """
+    part = np.clip(values / top, 0, 1)
+    colours = colormaps[COLOURS](part)[..., :3] * 255
+    grey = np.repeat(image.mean(2, keepdims=True) * 0.6, 3, axis=2)
+    opacity = 0.85 * np.clip(part * 4, 0, 1)[..., None]
+    return (grey * (1 - opacity) + colours * opacity).round().astype(np.uint8)
+
+
+def dots(image: Picture, points: Floats, factor: float) -> Image.Image:
+    """An image with a ring at every head; ``points`` (N, 2) are in pixels before enlarging by ``factor``."""
+    picture = Image.fromarray(image)
+    draw = ImageDraw.Draw(picture)
+    for x, y in np.asarray(points) * factor:
+        draw.ellipse((x - 2.5, y - 2.5, x + 2.5, y + 2.5), outline=(255, 60, 40))
+    return picture
+
+
+def picture_of(
+    image: Picture, density: Floats, stride: int, points: Floats | None = None, count: float | None = None
+) -> Image.Image:
+    """The prediction over the image with its colour bar; where the truth is known, left of it the heads.
+
+    Args:
+        image: RGB, (H, W, 3).
+        density: People in each cell, (h, w).
+        stride: Pixels a cell.
+        points: The true heads, (N, 2), or ``None``.
+        count: The number to print; the density's sum by default.
+    """
+    height, width = image.shape[:2]
+    factor = PANEL / max(height, width)
+    small = Image.fromarray(image).resize((max(1, round(width * factor)), max(1, round(height * factor))))
+    values = heat(np.nan_to_num(density), (height, width), stride)  # a failed prediction shows the image alone
+    values = np.asarray(Image.fromarray(values).resize(small.size, Image.Resampling.BILINEAR))
+    top = max(float(values.max()), 1e-3)
+    panels = []
+    if points is not None:
+        panels.append((f"heads: {len(points)}", dots(np.asarray(small), points, factor)))
+    predicted = float(density.sum()) if count is None else count
+    panels.append((f"predicted: {predicted:.1f}", Image.fromarray(overlay(np.asarray(small), values, top))))
+    font = ImageFont.load_default(16)
+    bar_height = max(small.height, 96)
+    column = max(small.width, 180) + MARGIN
+    canvas = Image.new(
+        "RGB", (MARGIN + column * len(panels) + BAR + LABELS + MARGIN, TITLE + bar_height + 2 * MARGIN), "white"
+    )
+    draw = ImageDraw.Draw(canvas)
+    for i, (title, panel) in enumerate(panels):
+        left = MARGIN + i * column
+        draw.text((left, 6), title, "black", font)
+        canvas.paste(panel, (left, TITLE))
+    left = MARGIN + column * len(panels)
+    _bar(canvas, left, TITLE, bar_height, top)
+    note = f"people per {AREA}x{AREA} px"
+    length = font.getlength(note)
+    room = left + BAR + LABELS - (MARGIN + column * (len(panels) - 1) + font.getlength(panels[-1][0]) + 2 * MARGIN)
+    if length <= room:
+        draw.text((left + BAR + LABELS, 6), note, "black", font, anchor="ra")
+    return canvas
+
+
+def _bar(canvas: Image.Image, left: int, top: int, height: int, value: float) -> None:
+    """A colour bar with its ends and middle labelled."""
+    ramp = colormaps[COLOURS](np.linspace(1, 0, height))[:, None, :3]
+    strip = (np.repeat(ramp, BAR, axis=1) * 255).round().astype(np.uint8)
+    canvas.paste(Image.fromarray(strip), (left, top))
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(13)
+    for part, anchor in ((1.0, "la"), (0.5, "lm"), (0.0, "ld")):
+        draw.text(
+            (left + BAR + 4, top + (1 - part) * (height - 1)), f"{part * value:.3g}", "black", font, anchor=anchor
+        )
+
+
+def stack(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Pictures one below the other."""
+    canvas = Image.new("RGB", (max(p.width for p in pictures), sum(p.height for p in pictures)), "white")
+    y = 0
+    for picture in pictures:
+        canvas.paste(picture, (0, y))
+        y += picture.height
+    return canvas
+
+
+@HOOKS.register_module()
+class PictureHook(Hook):
+    """Pictures and the table of images.
+
+    A validation writes ``preview.png``, some of its images. A test writes ``counts.csv``, one line an image, the worst
+    first; ``worst/``, pictures of the worst images by rank; and into ``cfg.show_dir``, if the config names one, a
+    picture of every image.
+
+    Args:
+        count: Number of images in the preview.
+        worst: Number of the worst images.
+    """
+
+    priority = "LOW"
+
+    def __init__(self, count: int = 3, worst: int = 10) -> None:
+        self.count, self.worst = count, worst
+        self._rows: list[Image.Image] = []
+        self._kept: list[tuple[float, str, Floats, Floats]] = []  # error, path, density, points
+
+    def after_val_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Sequence[torch.Tensor] | None = None
+    ) -> None:
+        """Keep a few pictures, evenly spread over the set."""
+        step = max(1, len(runner.val_dataloader) // self.count)
+        if is_main_process() and outputs is not None and batch_idx % step == 0 and len(self._rows) < self.count:
+            path, density, points = _samples(data_batch, outputs)[0]
+            self._rows.append(picture_of(read_image(path), density, runner.val_dataloader.dataset.stride, points))
+
+    def after_val_epoch(self, runner: Any, metrics: Mapping[str, float] | None = None) -> None:
+        """Write the preview."""
+        if self._rows:
+            save(stack(self._rows), Path(runner.work_dir, "preview.png"))
+            self._rows.clear()
+
+    def before_test_epoch(self, runner: Any) -> None:
+        """Begin anew."""
+        self._kept.clear()
+
+    def after_test_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Sequence[torch.Tensor] | None = None
+    ) -> None:
+        """Keep what is worst so far; write the picture of each image where they are asked for."""
+        for path, density, points in _samples(data_batch, outputs if outputs is not None else []):
+            error = abs(float(density.sum()) - len(points))
+            self._kept.append((error if error == error else float("inf"), path, density, points))
+            if runner.cfg.get("show_dir"):
+                picture = picture_of(read_image(path), density, runner.test_dataloader.dataset.stride, points)
+                save(picture, Path(runner.cfg.show_dir, Path(path).stem + ".png"))
+        self._kept = self._worst(self._kept)
+
+    def after_test_epoch(self, runner: Any, metrics: Mapping[str, float] | None = None) -> None:
+        """Write ``counts.csv`` and the worst images of all ranks."""
+        gathered = [entry for part in all_gather_object(self._kept) for entry in part]
+        self._kept.clear()
+        if not is_main_process():
+            return
+        write_atomic(Path(runner.work_dir, "counts.csv"), to_csv(metric_of(runner).rows))
+        folder = Path(runner.work_dir, "worst")
+        for old in folder.glob("[0-9][0-9]-*.png"):
+            old.unlink()
+        for rank, (_, path, density, points) in enumerate(self._worst(gathered), 1):
+            picture = picture_of(read_image(path), density, runner.test_dataloader.dataset.stride, points)
+            save(picture, folder / f"{rank:02}-{Path(path).stem}.png")
+
+    def _worst(self, entries: Sequence[tuple[float, str, Floats, Floats]]) -> list[tuple[float, str, Floats, Floats]]:
+        unique = {entry[1]: entry for entry in entries}  # a distributed sampler repeats images
+        return sorted(unique.values(), key=lambda entry: (-entry[0], entry[1]))[: self.worst]
+
+
+def _samples(batch: Any, outputs: Sequence[torch.Tensor]) -> list[tuple[str, Floats, Floats]]:
+    """Path, density (h, w) and points (N, 2) of each image of a batch."""
+    if not len(outputs):
+        return []
+    return [
+        (path, density[0].float().cpu().numpy(), points.cpu().numpy())
+        for path, density, points in zip(batch["img_path"], outputs, batch["points"], strict=True)
+    ]
+
+
+def save(picture: Image.Image, path: Path) -> None:
+    """Write a PNG whole."""
+    png = io.BytesIO()
+    picture.save(png, "png")
+    write_atomic(path, png.getvalue())
