@@ -1,37 +1,55 @@
-"""What the documents show is true: Python blocks run, files and links exist, commands name options that there are."""
+"""What the documents show is true: Python blocks run, files and links exist, commands name options that there are.
 
+The commands themselves are run by tests/run_documents.py, which .ci/run calls.
+"""
+
+import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from tests.documents import Command, commands, documents, files, program, reason_not_run
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in DOCUMENTS}
+TEXTS = documents()
 BLOCKS = [
     (name, block) for name, text in TEXTS.items() for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 ]
 COMMANDS = sorted({
     command for text in TEXTS.values() for command in re.findall(r"(tools/\w+\.py[^\n#`|]*(?:\\\n[^\n#`]*)*)", text)
 })  # fmt: skip
+SHELL = sorted({command for name, text in TEXTS.items() for command in commands(name, text)})
+
+
+def anchors(path: Path) -> set[str]:
+    """The names of a document's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize(("name", "block"), BLOCKS, ids=lambda value: value if value.endswith(".md") else "")
 def test_python_blocks_run(name: str, block: str) -> None:
-    exec(compile(block, name, "exec"), {})
+    exec(compile(block, name, "exec"), {"__name__": name})
 
 
 def test_there_are_blocks_and_commands() -> None:
     assert len(BLOCKS) >= 2
     assert len(COMMANDS) >= 8
+    assert len(SHELL) >= 20
 
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_linked_files_exist(name: str) -> None:
-    for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", TEXTS[name]):
-        assert ((ROOT / name).parent / link).exists(), link
+    for link, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", TEXTS[name]):
+        target = (ROOT / name).parent / link if link else ROOT / name
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), f"{link}#{anchor}"
 
 
 def test_configs_that_are_named_exist() -> None:
@@ -42,9 +60,53 @@ def test_configs_that_are_named_exist() -> None:
 
 @pytest.mark.parametrize("tool", sorted({command.split()[0] for command in COMMANDS}))
 def test_options_that_are_named_exist(tool: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     shown = subprocess.run(
-        [sys.executable, tool, "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, tool, "--help"], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
     ).stdout
     used = {option for c in COMMANDS if c.split()[0] == tool for option in re.findall(r"(?<= )--[a-z-]+", c)}
     assert {option for option in used if option not in shown} == set()
     assert len(shown.splitlines()) <= 50  # fits a screen
+
+
+@pytest.mark.parametrize("command", SHELL, ids=lambda command: f"{command.document}: {command.text[:70]!r}")
+def test_every_command_is_run_or_says_why_not(command: Command) -> None:
+    if reason_not_run(command) is None and command.text != "make demo":
+        words = shlex.split(program(command.text))
+        hint = "tests/run_documents.py cannot run this: teach it, or list it with a reason in tests/documents.py"
+        assert words[0] == "python", hint
+        assert len(words) > 1, hint
+        assert words[1] == "-c" or (ROOT / words[1]).is_file(), f"there is no {words[1]}"
+
+
+def test_commands_are_found() -> None:
+    text = (
+        "text `make lint`\n\n    X=1 python tools/a.py b \\\n        --c d   # why\n    one 1-0 line\n\n"
+        "```sh\n$ ls\n# comment\n```\n\n```python\n    make = 1\n```\n    make test\n\n"
+        "```py\na = 'b'\nc  # d\n```\n"
+    )
+    shell = ["X=1 python tools/a.py b --c d", "ls", "make test"]
+    found = [c.text for c in commands("n", text)]
+    assert found[:3] == shell
+    assert shlex.split(found[3]) == ["python", "-c", "a = 'b'\nc  # d"]
+    assert len(found) == 4
+    assert program("X=1 YY=a,b python a") == "python a"
+
+
+def test_own_modules_take_thirty_lines() -> None:
+    written = files(TEXTS["docs/own_modules.md"])
+    assert set(written) == {"my_attention.py", "my_config.py", "my_backbone.py", "my_search.py"}
+    assert max(len(block.splitlines()) for block in written.values()) <= 30
+
+
+def test_drawn_masks_become_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = [block for name, block in BLOCKS if name == "docs/your_own_data.md"]
+    drawn = np.array([[0, 255, 254], [1, 255, 0]], np.uint8)
+    for folder in ("drawn", "mine/SegmentationClass"):
+        (tmp_path / folder).mkdir(parents=True)
+    Image.fromarray(np.stack([drawn] * 3, 2)).save(tmp_path / "drawn" / "a.png")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "docs/your_own_data.md", "exec"), {})
+    with Image.open("mine/SegmentationClass/a.png") as mask:
+        assert mask.mode == "L"
+        assert np.asarray(mask).tolist() == [[0, 1, 1], [0, 1, 0]]
