@@ -37,11 +37,16 @@ class VOCMetric(IoUMetric):
             name: {"IoU": _number(iou[k]), "Acc": _number(acc[k]), "pixels": int(label[k])}
             for k, name in enumerate(self.dataset_meta["classes"])
         }
-        return {
-            "mIoU": float(iou.nanmean()),
-            "mAcc": float(acc.nanmean()),
-            "aAcc": float(100 * intersect.sum() / label.sum()),
-        }
+        return mean_scores(intersect, union, label)
+
+
+def mean_scores(intersect: torch.Tensor, union: torch.Tensor, label: torch.Tensor) -> dict[str, float]:
+    """mIoU, mAcc and aAcc in percent from the pixels of every class, (K,): right; predicted or labelled; labelled."""
+    return {
+        "mIoU": float((100 * intersect / union).nanmean()),
+        "mAcc": float((100 * intersect / label).nanmean()),
+        "aAcc": float(100 * intersect.sum() / label.sum()),
+    }
 
 
 def _number(value: torch.Tensor) -> float | None:

@@ -69,6 +69,12 @@ def train(cfg: Config, resume: str | None = None, options: Sequence[str] | None 
     claim(work_dir)
     task(cfg).check(cfg)
     runner = build_runner(cfg)
+    loader = runner.train_dataloader
+    if len(loader) == 0:  # drop_last
+        raise ValueError(
+            f"there are fewer training images ({len(loader.dataset)}) than one batch takes: lower "
+            f"train_dataloader.batch_size ({cfg.train_dataloader.batch_size})"
+        )
     if resume is None:
         runner.register_hook(SetAsideHook())
     if is_main_process():

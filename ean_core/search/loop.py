@@ -36,6 +36,8 @@ def search(
     resume: bool = False,
     caches: Sequence[str | Path] = (),
     draw: bool = True,
+    evaluations: int | None = None,
+    show: bool = True,
 ) -> dict[str, Any]:
     """Search, and write ``search.jsonl``, ``search_state.pth``, ``scheme.json`` and ``search.png``.
 
@@ -57,6 +59,9 @@ def search(
         resume: Continue the search in ``work_dir``; where there is none yet, begin.
         caches: Logs of other searches whose scores may be used, e.g. of an exhaustive evaluation.
         draw: Write ``search.png``.
+        evaluations: Let at most so many different schemes be evaluated, the final one included: the search ends before
+            a step that could exceed it. Schemes met again cost nothing. ``None``: only ``steps`` ends it.
+        show: Show the progress on the terminal.
 
     Returns:
         The content of ``scheme.json``.
@@ -66,6 +71,8 @@ def search(
     """
     if steps < 1 or per_step < 1:
         raise ValueError(f"a search needs at least one step and one scheme a step, got {steps} and {per_step}")
+    if evaluations is not None and evaluations <= per_step:
+        raise ValueError(f"{evaluations} evaluations are too few: a step takes {per_step}, the final scheme one more")
     work_dir, reward = Path(work_dir), reward or Reward()
     config = getattr(strategy, "config", {"type": type(strategy).__name__})
     identity = json.loads(
@@ -96,10 +103,12 @@ def search(
     notes: Callable[[Sequence[ConnectionScheme]], list[dict[str, float]]]
     notes = getattr(strategy, "notes", lambda schemes: [{} for _ in schemes])
 
-    with SearchProgress(steps, per_step, log.entries) as progress:
+    known = {entry["scheme"] for entry in log.entries}
+    with SearchProgress(steps, per_step, log.entries, show) as progress:
         for step in range(done + 1, steps + 1):
+            if evaluations is not None and len(known) + per_step >= evaluations:
+                break
             schemes = strategy.ask(per_step)
-            known = {entry["scheme"] for entry in log.entries}
             metrics = _measure(evaluate, schemes, log)
             rewards = [reward(scheme, metrics[scheme]) for scheme in schemes]
             for i, (scheme, value, note) in enumerate(zip(schemes, rewards, notes(schemes), strict=True)):
@@ -203,6 +212,7 @@ def _verdict(
         "evaluations": len({entry["scheme"] for entry in log.entries}),
         "cache_hits": sum(entry["cached"] for entry in log.entries),
         "failed": sum(entry["failed"] for entry in log.entries),
+        **getattr(strategy, "report", dict)(),
     }
 
 

@@ -19,14 +19,15 @@ class SearchProgress:
         steps: Steps of the search.
         per_step: Schemes a step.
         entries: Entries of the log so far, of a resumed search.
+        show: Whether anything is shown.
     """
 
-    def __init__(self, steps: int, per_step: int, entries: Sequence[dict[str, Any]]) -> None:
+    def __init__(self, steps: int, per_step: int, entries: Sequence[dict[str, Any]], show: bool = True) -> None:
         console = Console(file=sys.stdout)
         self.steps, self.step = steps, len(entries) // per_step
         self.best: dict[str, Any] | None = None
         self.seen = self.hits = self.failed = 0
-        self._shown = is_main_process()
+        self._shown = show and is_main_process()
         self._bar = Progress(
             TextColumn("searching"),
             BarColumn(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from ean_core.engine.run import claim, print_table, train
 from ean_core.engine.runner import EANRunner, build_runner, unwrap
 from ean_core.engine.saving import LAST
 from ean_core.files import file_digest, write_atomic
+from ean_core.search.evaluator import Evaluator
 from ean_core.search.loop import LOG, PLOT, SCHEME, search
 from ean_core.search.reward import build_reward
-from ean_core.search.strategy import STRATEGIES, build_strategy
+from ean_core.search.strategy import STRATEGIES, Strategy, build_strategy
 from ean_core.search.supernet import find_backbone
 
 SUPERNET, SETTINGS = "supernet", "settings.json"
@@ -53,44 +55,87 @@ def run_search(
     Raises:
         ValueError, OSError: What the user can mend: data, config, paths, a supernet or a search made with others.
     """
-    if "search" not in cfg or not hasattr(task(cfg), "build_evaluator"):
-        raise ValueError(f"'{cfg.filename}' is no config for a search: take one of configs/search")
+    _check_plan(cfg)
     plan, work_dir = cfg.search, Path(cfg.work_dir)
     if strategy is not None and strategy != plan.strategy.type:
         plan.strategy = {"type": strategy}
-    if plan.strategy.type not in STRATEGIES:
-        raise ValueError(f"unknown strategy '{plan.strategy.type}': known are {', '.join(STRATEGIES)}")
     steps = plan.steps if steps is None else steps
     if steps < 1 or plan.per_step < 1:
         raise ValueError(f"a search needs at least one step and one scheme a step, got {steps} and {plan.per_step}")
+    ready = prepare(cfg, [plan.strategy.to_dict()])
+    result = search(
+        ready.strategy(plan.strategy.to_dict()),
+        ready.evaluator,
+        steps,
+        plan.per_step,
+        work_dir,
+        resume=resume,
+        **ready.common,
+    )
+    if is_main_process():
+        _report(result, work_dir, ready.checkpoint)
+        print(f"{'next':<11} {_retrain(cfg, work_dir / SCHEME, options)}")
+    return result
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What every search on one supernet needs.
+
+    Attributes:
+        evaluator: Of the supernet, on D_val.
+        blocks: Number of blocks of each stage.
+        seed: The config's.
+        checkpoint: The supernet's file.
+        common: Further arguments of :func:`ean_core.search.search`.
+    """
+
+    evaluator: Evaluator
+    blocks: tuple[int, ...]
+    seed: int
+    checkpoint: Path
+    common: dict[str, Any]
+
+    def strategy(self, config: Mapping[str, Any], seed: int | None = None) -> Strategy:
+        """Build a strategy; its seed is the config's unless another is given."""
+        return build_strategy(config, self.blocks, self.seed if seed is None else seed, self.evaluator.gate_loss)
+
+
+def prepare(cfg: Config, strategies: Sequence[Mapping[str, Any]]) -> Prepared:
+    """Check a config and its strategies, train the supernet where there is none, and decode D_val.
+
+    Raises:
+        ValueError, OSError: What the user can mend.
+    """
+    _check_plan(cfg)
+    plan, work_dir = cfg.search, Path(cfg.work_dir)
+    for strategy in strategies:
+        if strategy.get("type") not in STRATEGIES:
+            raise ValueError(f"unknown strategy '{strategy.get('type')}': known are {', '.join(STRATEGIES)}")
     if cfg.model.backbone.get("scheme", "full") != "full" or cfg.model.backbone.get("attention") is None:
         raise ValueError("a supernet has an attention, and every block connected: leave out --scheme")
     reward = build_reward(**plan.get("reward", {}))
     seed = cfg.get("randomness", {}).get("seed") or 0
-    # Mistakes in the strategy's options must not wait for the end of the training.
-    build_strategy(plan.strategy.to_dict(), MODELS.build(copy.deepcopy(cfg.model.backbone)).blocks, seed)
+    blocks = MODELS.build(copy.deepcopy(cfg.model.backbone)).blocks
+    for strategy in strategies:  # mistakes in their options must not wait for the end of the training
+        build_strategy(strategy, blocks, seed)
 
     claim(work_dir)
     checkpoint = Path(plan.get("supernet") or work_dir / SUPERNET / LAST)
     runner = _supernet(cfg, checkpoint)
-    backbone = find_backbone(unwrap(runner.model))
     evaluator = task(cfg).build_evaluator(runner, **{name: plan[name] for name in EVALUATION if name in plan})
-    result = search(
-        build_strategy(plan.strategy.to_dict(), backbone.blocks, seed, evaluator.gate_loss),
-        evaluator,
-        steps,
-        plan.per_step,
-        work_dir,
-        reward=reward,
-        checkpoint=file_digest(checkpoint),
-        settings=evaluator.settings(),
-        attention=backbone.attention,
-        resume=resume,
-    )
-    if is_main_process():
-        _report(result, work_dir, checkpoint)
-        print(f"{'next':<11} {_retrain(cfg, work_dir / SCHEME, options)}")
-    return result
+    common = {
+        "reward": reward,
+        "checkpoint": file_digest(checkpoint),
+        "settings": evaluator.settings(),
+        "attention": find_backbone(unwrap(runner.model)).attention,
+    }
+    return Prepared(evaluator, blocks, seed, checkpoint, common)
+
+
+def _check_plan(cfg: Config) -> None:
+    if "search" not in cfg or not hasattr(task(cfg), "build_evaluator"):
+        raise ValueError(f"'{cfg.filename}' is no config for a search: take one of configs/search")
 
 
 def _supernet(cfg: Config, checkpoint: Path) -> EANRunner:
@@ -158,6 +203,8 @@ def _report(result: Mapping[str, Any], work_dir: Path, checkpoint: Path) -> None
     print(f"{'written':<11} the {result['picked']} scheme: {result['because']}")
     failed = f", {result['failed']} failed" if result["failed"] else ""
     print(f"{'evaluations':<11} {result['evaluations']}, and {result['cache_hits']} cache hits{failed}")
+    if "pareto" in result:
+        print(f"{'pareto':<11} {len(result['pareto'])} schemes, of reward x sparsity, listed in {SCHEME}")
     files = {"supernet": checkpoint, "log": work_dir / LOG, "picture": work_dir / PLOT, "scheme": work_dir / SCHEME}
     for label, path in files.items():
         print(f"{label:<11} {path}")

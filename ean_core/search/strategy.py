@@ -19,6 +19,7 @@ STRATEGIES = {
     "genetic": "ean_core.strategies.genetic.Genetic",
     "enas": "ean_core.strategies.enas.ENAS",
     "darts": "ean_core.strategies.darts.DARTS",
+    "exhaustive": "ean_core.strategies.exhaustive.Exhaustive",
 }
 GateLoss = Callable[[torch.Tensor, int], torch.Tensor]
 """A differentiable loss of gates (m,) in [0, 1]; the integer counts its calls, e.g. to choose a batch."""
@@ -29,7 +30,8 @@ class Strategy(Protocol):
 
     All randomness comes from its seed. States hold tensors and plain values only and are taken between a ``tell``
     and the next ``ask``. A strategy may also have ``notes(schemes) -> list[dict[str, float]]``, what it knows of
-    candidates before their reward, for the log; and ``most_probable() -> ConnectionScheme``, if it has probabilities.
+    candidates before their reward, for the log; ``most_probable() -> ConnectionScheme``, if it has probabilities; and
+    ``report() -> dict``, what else belongs into ``scheme.json``.
     """
 
     blocks: tuple[int, ...]
@@ -61,7 +63,7 @@ def build_strategy(
     """Build a strategy by name: ``build_strategy(dict(type="policy_gradient"), blocks=(3, 4, 6, 3), seed=0)``.
 
     Args:
-        config: ``type`` (policy_gradient, random, hsp, genetic, enas, darts) and the strategy's options.
+        config: ``type`` (policy_gradient, random, hsp, genetic, enas, darts, exhaustive) and the strategy's options.
         blocks: Number of blocks of each stage.
         seed: Determines everything that the strategy draws; the global generators are left alone.
         gate_loss: For ``darts``: a loss through which gradients reach the gates, e.g. ``evaluator.gate_loss``.

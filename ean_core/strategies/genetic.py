@@ -84,6 +84,13 @@ class Genetic:
         front = {self._scheme(trial.params): trial.values[0] for trial in self.study.best_trials}
         return sorted(front.items(), key=lambda pair: -pair[0].sparsity)
 
+    def report(self) -> dict[str, Any]:
+        """For the scheme file: with two objectives the Pareto front."""
+        if not self.multi_objective:
+            return {}
+        front = [{"scheme": str(s), "reward": reward, "sparsity": s.sparsity} for s, reward in self.pareto()]
+        return {"pareto": front}
+
     def state_dict(self) -> dict[str, Any]:
         """What was asked and told, in order: played again, it gives the same population and generator."""
         return {"history": list(self.history)}

@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -251,6 +254,41 @@ def test_another_supernet(copied: Path, finished: Path, search: Run, capsys: pyt
     assert json.loads((copied.parent / "new" / "scheme.json").read_text())["checkpoint"]
 
 
+def test_a_pareto_front_is_reported(copied: Path, search: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("search.strategy.type=genetic", "search.strategy.multi_objective=True")
+    search(copied, options=(*options, "search.strategy.population=6"))
+    front = json.loads((copied / "scheme.json").read_text())["pareto"]
+    assert f"{len(front)} schemes, of reward x sparsity" in capsys.readouterr().out
+    told = {e["scheme"]: (e["reward"], e["sparsity"]) for e in read_log(copied / "search.jsonl")}
+
+    def dominated(one: tuple[float, float]) -> bool:
+        return any(a >= one[0] and b >= one[1] and (a, b) != one for a, b in told.values())
+
+    assert {point["scheme"] for point in front} == {name for name, values in told.items() if not dominated(values)}
+    assert all(told[point["scheme"]] == (point["reward"], point["sparsity"]) for point in front)
+
+
+def test_two_processes_write_the_log_of_one(finished: Path, data: Path, tmp_path: Path) -> None:
+    """Under torchrun each process evaluates its share of a step; log and result are those of a single process."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    launch = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master-port", port, "tools/search.py", CONFIG]
+    arguments = ["--data-root", str(data), "--steps", "6", "--work-dir", str(tmp_path), "--launcher", "pytorch"]
+    named = f"search.supernet={finished / 'supernet' / 'last.pth'}"
+    run = subprocess.run(
+        [sys.executable, *launch, *arguments, "--cfg-options", *OPTIONS, named],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count("written") == 1  # one process speaks
+    for name in ("search.jsonl", "scheme.json"):
+        assert (tmp_path / name).read_bytes() == (finished / name).read_bytes()
+
+
 def test_calibration_and_folding(copied: Path, search: Run) -> None:
     """Renewed statistics give other accuracies; folded batch norms the same."""
     plain = {e["scheme"]: e["accuracy"] for e in read_log(copied / "search.jsonl")}
@@ -277,3 +315,19 @@ def test_folders_that_cannot_be_searched(
         for i in range(number):
             Image.new("RGB", (16, 16), (i, i, i)).save(tmp_path / "data" / "train" / name / f"{i}.png")
     assert message in fail(capsys, lambda: search(tmp_path / "run", root=tmp_path / "data"))
+
+
+def test_a_corrupt_image_stops_before_anything_is_trained(
+    tmp_path: Path, search: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("owl", "wren"):
+        (tmp_path / "data" / "train" / name).mkdir(parents=True)
+        for i in range(8):
+            Image.new("RGB", (16, 16), (i, i, i)).save(tmp_path / "data" / "train" / name / f"{i}.png")
+    damaged = tmp_path / "data" / "train" / "wren" / "5.png"
+    damaged.write_bytes(damaged.read_bytes()[:50])
+    (tmp_path / "data" / "test" / "owl").mkdir(parents=True)
+    Image.new("RGB", (16, 16)).save(tmp_path / "data" / "test" / "owl" / "0.png")
+    error = fail(capsys, lambda: search(tmp_path / "run", root=tmp_path / "data"))
+    assert f"1 image of 16 cannot be read, first '{damaged}'" in error
+    assert not (tmp_path / "run" / "supernet" / "last.pth").exists()

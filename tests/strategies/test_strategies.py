@@ -43,7 +43,7 @@ def test_seed_determines_everything(name: str) -> None:
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(12)
     assert list(steps(build_strategy({"type": name}, BLOCKS, 5), 15)) == runs[0] == runs[1]
-    assert (runs[0] == runs[2]) == (name == "hsp")
+    assert (runs[0] == runs[2]) == (name in ("hsp", "exhaustive"))
 
 
 def test_state_continues_identically(name: str, tmp_path: Any) -> None:

@@ -1,0 +1,168 @@
+"""Schemes evaluated a second: the search's evaluator against a fresh DataLoader pass over PNG files for each scheme.
+
+Both score the same schemes of one network on the same D_val (a folder of images, e.g. CIFAR as PNGs), in one process,
+alternately; a figure is the median over the rounds, beside the lowest and the highest. The plain way is that of the
+authors' code: for every scheme a new DataLoader decodes, normalises and collates all images in its workers, and the
+network runs on each batch without gradient. The evaluator decodes once, before (printed by itself); "3 a pass" is a
+step of the search with the authors' 3 schemes, larger passes share more beginnings. The accuracies must be equal,
+those of folded and channels-last networks up to rounding.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.registry import MODELS
+from PIL import Image, ImageOps
+from rich.console import Console
+from rich.table import Table
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from classification.classifier import ImageClassifier
+from classification.datasets import build_dataset
+from classification.search import accuracy, count_right
+from ean_core.checkpoint import read_checkpoint
+from ean_core.engine.cli import command, make_parser
+from ean_core.engine.config import add_config_options, load_config
+from ean_core.scheme import ConnectionScheme
+from ean_core.search.evaluator import Evaluator, Metric
+
+Scores = list[float]
+Way = Callable[[list[ConnectionScheme]], Scores]
+
+
+class Files(Dataset[tuple[torch.Tensor, int]]):
+    """What ``torchvision.datasets.ImageFolder`` does for one sample."""
+
+    def __init__(self, paths: Sequence[Path], labels: Sequence[int], size: int, mean: Any, std: Any) -> None:
+        self.paths, self.labels, self.size = paths, labels, (size, size)
+        self.transform = v2.Compose([v2.PILToTensor(), v2.ToDtype(torch.float32), v2.Normalize(mean, std)])
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        with Image.open(self.paths[index]) as image:
+            image = image.convert("RGB")
+            if image.size != self.size:
+                image = ImageOps.fit(image, self.size, Image.Resampling.BILINEAR)
+            return self.transform(image), int(self.labels[index])
+
+
+def plain(model: ImageClassifier, files: Files, batch_size: int, workers: int) -> Way:
+    """A loader and a pass for each scheme."""
+    device = next(model.parameters()).device
+
+    def evaluate(schemes: list[ConnectionScheme]) -> Scores:
+        found = []
+        for scheme in schemes:
+            model.backbone.set_scheme(scheme)
+            right = 0
+            with torch.no_grad():
+                for images, labels in DataLoader(files, batch_size, num_workers=workers):
+                    right += int((model.logits(images.to(device)).argmax(1) == labels.to(device)).sum())
+            found.append(100 * right / len(files))
+        return found
+
+    return evaluate
+
+
+def ours(model: ImageClassifier, batches: Sequence[Any], a_pass: int, **options: Any) -> Way:
+    """The evaluator, given so many schemes at once."""
+    evaluator = Evaluator(
+        model.backbone,
+        model.classify,
+        batches,
+        prepare=lambda x: model.data_preprocessor({"inputs": x})["inputs"],
+        metric=Metric(count_right, accuracy),
+        **options,
+    )
+
+    def evaluate(schemes: list[ConnectionScheme]) -> Scores:
+        parts = [evaluator(schemes[i : i + a_pass]) for i in range(0, len(schemes), a_pass)]
+        return [metrics["accuracy"] for part in parts for metrics in part]
+
+    return evaluate
+
+
+@command
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure and print a table."""
+    parser = make_parser(__doc__ or "", "python benchmarks/search_throughput.py configs/search/se_cifar100.py")
+    add_config_options(parser)
+    parser.add_argument("--schemes", type=int, default=12, help="different random schemes in a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=2, help="of the plain way's loaders")
+    args = parser.parse_args(argv)
+    cfg = load_config(args)
+    if cfg.layout != "folder":
+        raise ValueError("the plain way reads image files: give a --data-root of class folders")
+    torch.manual_seed(0)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = MODELS.build(cfg.model).to(device).eval()
+    if cfg.search.supernet:
+        model.load_state_dict(read_checkpoint(cfg.search.supernet)["state_dict"])
+    common = {key: value for key, value in cfg.val_dataloader.dataset.items() if key not in ("type", "in_memory")}
+    size = cfg.val_dataloader.batch_size
+    source = build_dataset(**common, in_memory=False).source
+    files = Files(
+        source.items, source.labels, cfg.image_size, *(cfg.model.data_preprocessor[key] for key in ("mean", "std"))
+    )
+    start = time.perf_counter()
+    data = build_dataset(**common)
+    decoding = time.perf_counter() - start
+    batches = [(data.images[i : i + size], data.labels[i : i + size].to(device)) for i in range(0, len(data), size)]
+
+    ways = {
+        f"plain, {args.workers} workers": plain(model, files, size, args.workers),
+        "evaluator, 3 a pass": ours(model, batches, 3),
+        "evaluator, 12 a pass": ours(model, batches, 12),
+        "evaluator, 3 a pass, channels-last": ours(model, batches, 3, channels_last=True),
+        "evaluator, 3 a pass, fused": ours(model, batches, 3, fuse=True),
+        "evaluator, 12 a pass, fused": ours(model, batches, 12, fuse=True),
+    }
+    generator = torch.Generator().manual_seed(0)
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    worst = dict.fromkeys(ways, 0.0)
+    for number in range(args.rounds + 1):
+        drawn: dict[ConnectionScheme, None] = {}
+        while len(drawn) < args.schemes:
+            drawn[ConnectionScheme.random(model.backbone.blocks, 0.5, generator)] = None
+        expected: Scores = []
+        for name, evaluate in ways.items():
+            start = time.perf_counter()
+            found = evaluate(list(drawn))
+            seconds = time.perf_counter() - start
+            expected = expected or found
+            worst[name] = max(worst[name], *(abs(a - b) for a, b in zip(found, expected, strict=True)))
+            if "fused" not in name and "last" not in name:
+                assert found == expected, f"{name}: {found} instead of {expected}"
+            assert worst[name] <= 0.5, f"{name} differs by {worst[name]} points"
+            if number:  # the first round warms up
+                rates[name].append(args.schemes / seconds)
+
+    base = statistics.median(rates[next(iter(ways))])
+    table = Table("", "schemes/s", "lowest", "highest", "against plain", "accuracies")
+    for name, values in rates.items():
+        median = statistics.median(values)
+        same = "the same" if not worst[name] else f"within {worst[name]:.2f} %"
+        cells = (f"{median:.2f}", f"{min(values):.2f}", f"{max(values):.2f}", f"{median / base:.1f}x", same)
+        table.add_row(name, *cells)
+    console = Console(width=110)
+    console.print(
+        f"{type(model.backbone).__name__}-{cfg.model.backbone.depth}, {sum(model.backbone.blocks)} blocks, "
+        f"{len(files):,} images of {cfg.image_size} px, batch {size}, {args.schemes} random schemes a round, "
+        f"{args.rounds} rounds, {device}, {torch.get_num_threads()} threads, torch {torch.__version__}; "
+        f"decoding once took {decoding:.1f} s"
+    )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

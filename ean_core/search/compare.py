@@ -1,0 +1,269 @@
+"""All strategies on one supernet at an equal number of evaluations, over several seeds, in one table."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dist import barrier, is_main_process
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from ean_core.analysis.comparison import plot_comparison
+from ean_core.files import write_atomic
+from ean_core.search.log import metrics_of, read_log
+from ean_core.search.loop import LOG, STATE, search
+from ean_core.search.run import Prepared, prepare
+from ean_core.search.strategy import STRATEGIES
+
+RUNS, LINES, TABLE, SUMMARY, PICTURE = "compare", "compare.jsonl", "compare.csv", "compare.json", "compare.png"
+EXHAUSTIVE = "exhaustive"
+CHUNK = 32  # schemes a step of the exhaustive evaluation: many, because neighbours share their beginnings
+Run = dict[str, Any]
+
+
+def compare(
+    cfg: Config,
+    names: Sequence[str] = (),
+    seeds: int = 5,
+    evaluations: int = 96,
+    steps: int | None = None,
+    exhaustive: bool = False,
+) -> dict[str, Any]:
+    """Run every strategy ``seeds`` times on one supernet, and write and print what each of them picked.
+
+    A run may evaluate at most ``evaluations`` different schemes, its final one included; meeting a scheme again is
+    free, as in every search here, and a run also ends after ``steps``. Each run is a whole search with its own log in
+    ``WORK_DIR/compare``. Runs that are finished are not repeated and one that was cut off is continued, so the same
+    command can be stopped and given again, also with more seeds or strategies.
+
+    Args:
+        cfg: A complete config of a search. Its ``search.strategy`` is used with its options, the other strategies with
+            their defaults; ``search.strategies`` may name more, e.g. ``dict(hot=dict(type="enas", lr=1e-2))``.
+        names: Strategies; all of them by default.
+        seeds: Runs of each strategy.
+        evaluations: The budget of a run, in different schemes.
+        steps: The longest run; four times the steps that the budget needs without repetitions by default.
+        exhaustive: First evaluate every scheme there is (at most 4,096), and tell each pick's place among them. The
+            runs then read their scores from that log, so their wall times contain no evaluation.
+
+    Returns:
+        ``summary``, by strategy; ``runs``, one entry each; ``space``, the number of all schemes.
+
+    Raises:
+        ValueError, OSError: What the user can mend.
+    """
+    per_step = cfg.get("search", {}).get("per_step", 3)
+    if seeds < 1 or evaluations <= per_step or (steps is not None and steps < 1):
+        raise ValueError(
+            f"a comparison needs at least one seed, one step, and more than the {per_step} evaluations of a step; got "
+            f"{seeds} seeds, {'no limit of' if steps is None else steps} steps, {evaluations} evaluations"
+        )
+    configs = _configs(cfg, names)
+    every = [{"type": EXHAUSTIVE}] if exhaustive else []
+    work_dir = Path(cfg.work_dir)
+    ready = prepare(cfg, [*configs.values(), *every])
+    space = 2 ** sum(ready.blocks)
+    limit = steps or 4 * math.ceil(evaluations / per_step)
+    truth = _evaluate_all(ready, work_dir) if exhaustive else None
+    caches = [] if truth is None else [truth]
+
+    wanted = [(name, ready.seed + i) for i in range(seeds) for name in configs]
+    lines = read_log(work_dir / LINES)
+    known = {(line["key"], line["seed"]): line for line in lines}
+    barrier()
+    runs = []
+    for number, (name, seed) in enumerate(wanted, 1):
+        budget = {"per_step": per_step, "evaluations": evaluations, "steps": limit, "cached": bool(caches)}
+        key = _key(ready, {"name": name, "strategy": configs[name], **budget})
+        folder = work_dir / RUNS / f"{name}-{seed}-{key}"
+        run = known.get((key, seed))
+        if run is None:
+            run = _run(ready, configs[name], seed, folder, per_step, evaluations, limit, caches)
+            run = {"strategy": name, "seed": seed, **run, "key": key}
+            if is_main_process():
+                lines.append(run)
+                write_atomic(work_dir / LINES, "".join(json.dumps(line) + "\n" for line in lines))
+                print(_line(number, len(wanted), run), flush=True)
+        runs.append({**run, **run["metrics"], "log": str(folder / LOG)})
+    measured = list(runs[0]["metrics"])
+    for run in runs:
+        del run["metrics"]
+    result = {"space": space, "evaluations": evaluations, "steps": limit, "per_step": per_step, "metrics": measured}
+    if truth is not None:
+        _rank(runs, truth)
+    result |= {"summary": {name: _summary([run for run in runs if run["strategy"] == name], space) for name in configs}}
+    result |= {"runs": runs}
+    if is_main_process():
+        _write(result, work_dir)
+        _report(result, work_dir)
+    return result
+
+
+def _configs(cfg: Config, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Name -> config of the strategies to compare."""
+    plan = cfg.get("search", {})
+    more = {name: dict(config) for name, config in plan.get("strategies", {}).items()}
+    known = {name: {"type": name} for name in STRATEGIES if name != EXHAUSTIVE} | more
+    if plan.get("strategy", {}).get("type") in known:
+        known[plan.strategy.type] = plan.strategy.to_dict()
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"unknown strategy '{unknown[0]}': known are {', '.join(known)}")
+    return {name: known[name] for name in dict.fromkeys(names or known)}
+
+
+def _evaluate_all(ready: Prepared, work_dir: Path) -> Path:
+    """Evaluate every scheme, unless that is done; the log."""
+    space = 2 ** sum(ready.blocks)
+    chunk = min(CHUNK, space)
+    folder = work_dir / RUNS / f"{EXHAUSTIVE}-{_key(ready, {})}"
+    strategy = ready.strategy({"type": EXHAUSTIVE}, seed=0)
+    if is_main_process():
+        print(f"evaluating all {space:,} schemes")
+    search(strategy, ready.evaluator, space // chunk, chunk, folder, resume=True, draw=False, **ready.common)
+    return folder / LOG
+
+
+def _run(
+    ready: Prepared,
+    config: Mapping[str, Any],
+    seed: int,
+    folder: Path,
+    per_step: int,
+    evaluations: int,
+    steps: int,
+    caches: Sequence[Path],
+) -> Run:
+    """One search, from its beginning or from where it was cut off."""
+    whole = not (folder / STATE).is_file()
+    start = time.perf_counter()
+    result = search(
+        ready.strategy(config, seed),
+        ready.evaluator,
+        steps,
+        per_step,
+        folder,
+        resume=True,
+        caches=caches,
+        draw=False,
+        evaluations=evaluations,
+        show=False,
+        **ready.common,
+    )
+    seconds = time.perf_counter() - start if whole else None  # of a run in two parts the whole time is not known
+    row = next(result[name] for name in ("most_probable", "best_seen") if result[name]["scheme"] == result["scheme"])
+    return {
+        "scheme": result["scheme"],
+        "picked": result["picked"],
+        "reward": result["reward"],
+        "metrics": metrics_of(row),
+        "sparsity": row["sparsity"],
+        "evaluations": result["evaluations"],
+        "steps": read_log(folder / LOG)[-1]["step"],
+        "seconds": seconds,
+        "most probable": result["most_probable"]["scheme"],
+    }
+
+
+def _rank(runs: Sequence[Run], truth: Path) -> None:
+    """Add each pick's place among all schemes, by reward; equals share the better place, a failed scheme is last."""
+    rewards = {entry["scheme"]: -math.inf if entry["failed"] else entry["reward"] for entry in read_log(truth)}
+    for run in runs:
+        for name, key in (("rank", "scheme"), ("rank of most probable", "most probable")):
+            own = rewards[run[key]]
+            run[name] = 1 + sum(reward > own for reward in rewards.values())
+
+
+def _summary(runs: Sequence[Run], space: int) -> dict[str, Any]:
+    """Mean and sample standard deviation over the runs of a strategy."""
+    row: dict[str, Any] = {"runs": len(runs)}
+    for name, value in runs[0].items():
+        if isinstance(value, int | float) and name != "seed":
+            values = [run[name] for run in runs]
+            complete = all(v is not None and math.isfinite(v) for v in values)
+            row[name] = statistics.fmean(values) if complete else None
+            row[f"{name} sd"] = statistics.stdev(values) if complete and len(values) > 1 else None
+    if "rank" in runs[0]:
+        ranks = [run["rank"] for run in runs]
+        row |= {"worst rank": max(ranks), "in the top 2 %": sum(rank <= 0.02 * space for rank in ranks)}
+    return row
+
+
+def _write(result: Mapping[str, Any], work_dir: Path) -> None:
+    runs = result["runs"]
+    write_atomic(work_dir / SUMMARY, json.dumps(result, indent=2) + "\n")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for run in runs for name in run)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(runs)
+    write_atomic(work_dir / TABLE, text.getvalue())
+    curves: dict[str, list[list[float]]] = {name: [] for name in result["summary"]}
+    picks: dict[str, list[float]] = {name: [] for name in result["summary"]}
+    label = "rank" if "rank" in runs[0] else "reward"
+    for run in runs:
+        curves[run["strategy"]].append(best_so_far(Path(run["log"])))
+        picks[run["strategy"]].append(run[label])
+    plot_comparison(curves, picks, label, result["space"], work_dir / PICTURE)
+
+
+def best_so_far(log: Path) -> list[float]:
+    """The highest reward after 1, 2, ... evaluations of different schemes; NaN before the first that succeeded."""
+    seen: set[str] = set()
+    curve: list[float] = []
+    best = math.nan
+    for entry in read_log(log):
+        if entry["scheme"] not in seen:
+            seen.add(entry["scheme"])
+            if not entry["failed"] and not entry["reward"] <= best:
+                best = entry["reward"]
+            curve.append(best)
+    return curve
+
+
+def _report(result: Mapping[str, Any], work_dir: Path) -> None:
+    """The table (mean and standard deviation over the seeds) and where everything lies."""
+    ranked = "rank" in result["runs"][0]
+    columns = {"rank": "rank"} if ranked else {}
+    columns |= {"reward": "reward", **{name: name for name in result["metrics"]}}
+    columns |= {"sparsity": "sparsity", "evaluations": "evals", "seconds": "wall s"}
+    table = Table(box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0), show_edge=False)
+    most = max(row["runs"] for row in result["summary"].values())
+    table.title = f"{most} runs each, of at most {result['evaluations']} different schemes out of {result['space']:,}"
+    for header in ("", *columns.values(), *(["top 2 %"] if ranked else [])):
+        table.add_column(header, justify="right" if header else "left")
+    for name, row in result["summary"].items():
+        cells = []
+        for column in columns:
+            mean, sd = row.get(column), row.get(f"{column} sd")
+            cells.append("-" if mean is None else f"{mean:.2f}" + ("" if sd is None else f"\n± {sd:.2f}"))
+        table.add_row(name, *cells, *([f"{row['in the top 2 %']}/{row['runs']}"] if ranked else []))
+    Console(width=max(80, Console().width)).print(table)
+    if ranked:
+        print("rank: the pick's place among all schemes, by reward; wall times without evaluations (scores known)")
+    for label, name in (("summary", SUMMARY), ("runs", TABLE), ("picture", PICTURE), ("logs", RUNS)):
+        print(f"{label:<11} {work_dir / name}")
+
+
+def _line(number: int, total: int, run: Run) -> str:
+    seconds = "" if run["seconds"] is None else f", {run['seconds']:.1f} s"
+    return (
+        f"{number:>{len(str(total))}}/{total}  {run['strategy']} seed {run['seed']}: reward {run['reward']:.3f}, "
+        f"{run['scheme']}, {run['evaluations']} evaluations{seconds}"
+    )
+
+
+def _key(ready: Prepared, extra: Mapping[str, Any]) -> str:
+    """What the result of a run depends on, besides its seed."""
+    common = {**ready.common, "reward": ready.common["reward"].config, **extra}
+    return hashlib.sha256(json.dumps(common, sort_keys=True, default=str).encode()).hexdigest()[:8]
