@@ -123,7 +123,10 @@ def prepare(cfg: Config, strategies: Sequence[Mapping[str, Any]]) -> Prepared:
     claim(work_dir)
     checkpoint = Path(plan.get("supernet") or work_dir / SUPERNET / LAST)
     runner = _supernet(cfg, checkpoint)
-    evaluator = task(cfg).build_evaluator(runner, **{name: plan[name] for name in EVALUATION if name in plan})
+    options = {name: plan[name] for name in EVALUATION if name in plan}
+    if options.get("calibration"):
+        options["fuse"] = False  # it needs the norms
+    evaluator = task(cfg).build_evaluator(runner, **options)
     common = {
         "reward": reward,
         "checkpoint": file_digest(checkpoint),

@@ -292,7 +292,7 @@ def test_two_processes_write_the_log_of_one(finished: Path, data: Path, tmp_path
 def test_calibration_and_folding(copied: Path, search: Run) -> None:
     """Renewed statistics give other accuracies; folded batch norms the same."""
     plain = {e["scheme"]: e["accuracy"] for e in read_log(copied / "search.jsonl")}
-    for option, same in (("search.fuse=True", True), ("search.calibration=2", False)):
+    for option, same in (("search.fuse=False", True), ("search.calibration=2", False)):
         search(copied, options=(option,))
         found = {e["scheme"]: e["accuracy"] for e in read_log(copied / "search.jsonl")}
         both = plain.keys() & found.keys()
