@@ -31,11 +31,27 @@ class Attention(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} must define forward(x, state)")
 
 
+class ChannelAttention(Attention):
+    """Base of the modules whose mask is one weight a channel, a function of the channels' means and of the state.
+
+    They say it in :meth:`mask`; :func:`ean_core.deploy.fuse` relies on there being nothing else.
+    """
+
+    def mask(self, y: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+        """The means ``y`` (N, C) and the state before -> the mask (N, C) and the state after."""
+        raise NotImplementedError(f"{type(self).__name__} must define mask(y, state)")
+
+    def forward(self, x: torch.Tensor, state: State = None) -> tuple[torch.Tensor, State]:
+        """Recalibrate ``x`` (N, C, H, W)."""
+        mask, state = self.mask(x.mean((2, 3)), state)
+        return x * mask[:, :, None, None], state
+
+
 def build_attention(config: Mapping[str, Any], channels: int) -> Attention:
     """Build a module from its dict, e.g. ``build_attention(dict(type="SE", reduction=16), channels=256)``.
 
     Args:
-        config: ``type`` (a registered name) and the module's options.
+        config: ``type`` (a registered name, or ``"module.Class"`` of one's own) and the module's options.
         channels: Number of channels ``C`` of the branch that it re-weights.
 
     Raises:
@@ -43,9 +59,10 @@ def build_attention(config: Mapping[str, Any], channels: int) -> Attention:
     """
     options = dict(config)
     name = options.pop("type", None)
-    cls = ATTENTION.module_dict.get(name)
-    if cls is None:
-        raise ValueError(f"unknown attention {name!r}: known are {', '.join(sorted(ATTENTION.module_dict))}")
+    cls = ATTENTION.get(name) if isinstance(name, str) else None
+    if not (isinstance(cls, type) and issubclass(cls, Attention)):
+        known = ", ".join(sorted(ATTENTION.module_dict))
+        raise ValueError(f"unknown attention {name!r}: known are {known}, and your own as 'module.Class'")
     try:
         return cls(channels=channels, **options)
     except TypeError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ean_core.attention.base import ATTENTION, Attention, State
+from ean_core.attention.base import ATTENTION, ChannelAttention, State
 
 
 def _cell(channels: int, hidden: int) -> nn.Sequential:
@@ -17,7 +17,7 @@ def _cell(channels: int, hidden: int) -> nn.Sequential:
 
 
 @ATTENTION.register_module()
-class DIA(Attention):
+class DIA(ChannelAttention):
     """Channel attention from a small LSTM that runs along the connected blocks of a stage.
 
     With ``y = GAP(x)`` and the state ``(h, c)`` of the previous connected block (zeros at the stage's start)::
@@ -44,11 +44,10 @@ class DIA(Attention):
         self.input_gates = _cell(channels, hidden)
         self.hidden_gates = _cell(channels, hidden)
 
-    def forward(self, x: torch.Tensor, state: State = None) -> tuple[torch.Tensor, State]:
-        """Recalibrate ``x`` (N, C, H, W); the state is ``(h, c)``, both (N, C)."""
-        y = x.mean((2, 3))  # (N, C)
+    def mask(self, y: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+        """``h'`` from the means ``y`` (N, C); the state is ``(h, c)``, both (N, C)."""
         h, c = state if state is not None else (torch.zeros_like(y), torch.zeros_like(y))
         i, f, g, o = (self.input_gates(y) + self.hidden_gates(h)).chunk(4, dim=1)
         c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
         h = torch.sigmoid(o) * torch.sigmoid(c)
-        return x * h[:, :, None, None], (h, c)
+        return h, (h, c)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ean_core.attention.base import ATTENTION, Attention, State
+from ean_core.attention.base import ATTENTION, ChannelAttention, State
 
 
 @ATTENTION.register_module()
-class SE(Attention):
+class SE(ChannelAttention):
     """Channel attention: ``x * sigmoid(W2 relu(W1 GAP(x) + b1) + b2)``.
 
     With ``d = channels // reduction`` it has ``2 C d + d + C`` parameters.
@@ -30,8 +30,6 @@ class SE(Attention):
         self.fc1 = nn.Linear(channels, hidden)
         self.fc2 = nn.Linear(hidden, channels)
 
-    def forward(self, x: torch.Tensor, state: State = None) -> tuple[torch.Tensor, State]:
-        """Recalibrate ``x`` (N, C, H, W)."""
-        y = x.mean((2, 3))  # (N, C)
-        mask = torch.sigmoid(self.fc2(torch.relu(self.fc1(y))))
-        return x * mask[:, :, None, None], state
+    def mask(self, y: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+        """``sigmoid(W2 relu(W1 y + b1) + b2)`` of the means ``y`` (N, C)."""
+        return torch.sigmoid(self.fc2(torch.relu(self.fc1(y)))), state

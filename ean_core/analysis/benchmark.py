@@ -1,0 +1,182 @@
+"""A table of what attention costs: Eq. 9, parameters, multiply-accumulates and memory of several configs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from torch import nn
+
+from ean_core.analysis.bubbles import plot_bubbles
+from ean_core.analysis.complexity import count_macs, count_parameters, peak_bytes
+from ean_core.analysis.timing import interleave, ratio, synchronizer
+from ean_core.backbones.base import StagedBackbone
+from ean_core.deploy import fuse as fuse_model
+from ean_core.engine.config import task
+from ean_core.engine.run import environment, print_table
+from ean_core.files import write_atomic
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+SIZES = {"EANCifarResNet": 32, "EANResNet": 224}
+
+
+def build(path: str) -> nn.Module:
+    """The model of a config with random weights and lively batch norms, in evaluation mode. No data has to exist.
+
+    Raises:
+        FileNotFoundError, ValueError: There is no such config, or it has no model.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"config '{path}' does not exist")
+    cfg = Config.fromfile(path)
+    if "model" not in cfg:
+        raise ValueError(f"'{path}' has no model: name a config of configs/cls, configs/seg or configs/crowd")
+    task(cfg)  # registers what its models are made of
+    torch.manual_seed(0)
+    cfg.model.backbone.init_cfg = None
+    with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
+        model: nn.Module = MODELS.build(cfg.model)
+    return model.eval()
+
+
+def benchmark(
+    configs: Sequence[str],
+    out: str | Path,
+    batch: int = 50,
+    size: int | None = None,
+    repeats: int = 20,
+    device: str = "cpu",
+    dtype: str = "float32",
+    channels_last: bool = False,
+    compile: bool = False,
+    fuse: bool = False,
+    accuracies: Mapping[str, float] | None = None,
+) -> list[dict[str, Any]]:
+    """Measure networks side by side in one process, print the table, and write ``OUT.json`` and ``OUT.png``.
+
+    The first config whose backbone has no attention is what increments refer to.
+
+    Args:
+        configs: Paths of configs with models of one kind.
+        out: Path of the results, without suffix.
+        batch: Images at once; 50 in the paper.
+        size: Side of the images; by default 32 for the CIFAR backbone, else 224.
+        repeats: Rounds, each of which runs every network once.
+        device: Such as ``"cpu"`` or ``"cuda"``.
+        dtype: Of weights and images.
+        channels_last: Memory format of weights and images.
+        compile: Run the networks through ``torch.compile``.
+        fuse: Run fused copies.
+        accuracies: In %, by the stems of the configs' names, for the picture.
+
+    Returns:
+        A row a config: name, milliseconds, increment with quartiles (%), parameters, MACs an image, peak bytes.
+
+    Raises:
+        ValueError: No network without attention, an unknown dtype, or no such device.
+    """
+    target = _device(device)
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    if batch < 1 or repeats < 1 or (size is not None and size < 1):
+        raise ValueError("batch, size and repeats must be positive")
+    models = {Path(path).stem: build(path) for path in configs}
+    plain = next((name for name, model in models.items() if _backbone(model).attention is None), None)
+    if plain is None:
+        raise ValueError("Eq. 9 needs the network without attention: add a config such as configs/cls/..._org_....py")
+    side = size or SIZES.get(type(_backbone(models[plain])).__name__, 224)
+    image = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    rows = {
+        name: {"name": name, "parameters": count_parameters(model), "macs": count_macs(partial(model, image))}
+        for name, model in models.items()
+    }
+    images = image.expand(batch, -1, -1, -1).to(target, DTYPES[dtype]).contiguous()
+    if channels_last:
+        images = images.contiguous(memory_format=torch.channels_last)
+    calls: dict[str, Callable[[], Any]] = {}
+    for name, model in models.items():
+        model = (fuse_model(model) if fuse else model).to(target, DTYPES[dtype])
+        if channels_last and not fuse:  # which is channels-last already
+            model.to(memory_format=torch.channels_last)
+        rows[name]["peak_bytes"] = _peak(partial(model, images), target)
+        calls[name] = partial(torch.compile(model) if compile else model, images)
+    with torch.inference_mode():
+        times = interleave(calls, repeats, warmup=3, synchronize=synchronizer(target))
+    for name, row in rows.items():
+        found = ratio(times[name], times[plain])
+        row["milliseconds"] = 1e3 * sorted(times[name])[len(times[name]) // 2]
+        row["increment"], row["low"], row["high"] = (100 * (r - 1) for r in (found.median, found.low, found.high))
+        row["accuracy"] = (accuracies or {}).get(name)
+    result = list(rows.values())
+    settings = {"batch": batch, "size": side, "repeats": repeats, "device": device, "dtype": dtype}
+    settings |= {"channels_last": channels_last, "compile": compile, "fuse": fuse, "reference": plain}
+    _report(result, settings, Path(out))
+    return result
+
+
+def _report(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], out: Path) -> None:
+    ways = [key for key in ("channels_last", "compile", "fuse") if settings[key]]
+    title = f"batch {settings['batch']}, {settings['size']} px, {settings['dtype']}, {settings['device']}"
+    title = ", ".join([title, *ways])
+    rows = [{**row, "name": short} for row, short in zip(rows, short_names([row["name"] for row in rows]), strict=True)]
+    table: dict[str, Any] = {
+        row["name"]: {
+            "ms": row["milliseconds"],
+            "Eq. 9, %": row["increment"],
+            "quartiles": f"{row['low']:.1f}..{row['high']:.1f}",
+            "params, M": f"{row['parameters'] / 1e6:.3f}",
+            "GMACs": f"{row['macs'] / 1e9:.4f}",
+            "peak, MB": row["peak_bytes"] / 1e6,
+        }
+        for row in rows
+    }
+    print_table(title, table)
+    record = {"settings": settings, "rows": rows, "environment": environment()}
+    write_atomic(out.with_name(f"{out.name}.json"), json.dumps(record, indent=2) + "\n")
+    plot_bubbles(rows, out.with_name(f"{out.name}.png"), title)
+    print(f"{'results':<11} {out}.json\n{'picture':<11} {out}.png")
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """Names without what all of them begin and end with, word by word."""
+    words = [name.split("_") for name in names]
+    if len(set(names)) == 1:
+        return list(names)
+    while all(len(w) > 1 and w[0] == words[0][0] for w in words):
+        words = [w[1:] for w in words]
+    while all(len(w) > 1 and w[-1] == words[0][-1] for w in words):
+        words = [w[:-1] for w in words]
+    return ["_".join(w) for w in words]
+
+
+def _peak(function: Callable[[], Any], device: torch.device) -> int:
+    if device.type != "cuda":
+        return peak_bytes(function)
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    with torch.no_grad():
+        function()
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+def _backbone(model: nn.Module) -> StagedBackbone:
+    for module in model.modules():
+        if isinstance(module, StagedBackbone):
+            return module
+    raise ValueError(f"{type(model).__name__} has no backbone of ours")
+
+
+def _device(name: str) -> torch.device:
+    try:
+        target = torch.device(name)
+        torch.empty(0, device=target)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device '{name}' cannot be used here: leave --device out, or choose cpu") from error
+    return target
