@@ -5,21 +5,19 @@ Images are not decoded: the header gives the size, the end marker tells a whole 
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
 
 from PIL import Image
 
 from crowd_counting.annotations import POINT_SUFFIXES, Sample, keep_inside, read_points
 from crowd_counting.dataset import find_split
 from crowd_counting.shanghaitech import annotation_folder, find_part
+from ean_core.inference.images import is_whole
 
 SHOWN = 10
-END_MARKERS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 
 
 def check_crowd(root: str | Path, part: str | None = None, splits: Iterable[str] = ("train", "val")) -> None:
@@ -63,7 +61,7 @@ def _problems(sample: Sample) -> Iterator[str]:
     try:
         with sample.image.open("rb") as file, Image.open(file) as header:
             size = header.size
-            if not _is_whole(file, header):
+            if not is_whole(file, header):
                 yield f"image '{sample.image}' is truncated, its end is missing"
     except Exception as error:  # Pillow raises many types for damaged files; each is a finding, none a crash
         yield f"image '{sample.image}' is not readable ({type(error).__name__})"
@@ -75,23 +73,6 @@ def _problems(sample: Sample) -> Iterator[str]:
         yield str(error)
     if size is not None and points is not None and len(points) and keep_inside(points, *size)[1] == len(points):
         yield f"annotation '{sample.annotation}': all {len(points)} points lie outside its {size[0]}x{size[1]} image"
-
-
-def _is_whole(file: BinaryIO, header: Image.Image) -> bool:
-    """Whether an open image file reaches its end; decodes only where the last bytes do not tell."""
-    marker = END_MARKERS.get(header.format or "")
-    file.seek(max(0, file.seek(0, os.SEEK_END) - 32))
-    if marker and marker in file.read():
-        return True
-    # Cut off, or whole with something appended. A decoder would take zeros in place of the end for grey picture.
-    file.seek(0)
-    data = file.read()
-    try:
-        with Image.open(io.BytesIO(data.rstrip(b"\0") if marker else data)) as image:
-            image.load()
-    except (OSError, SyntaxError):
-        return False
-    return True
 
 
 def _orphans(root: Path, part: str | None, splits: Sequence[str]) -> list[str]:

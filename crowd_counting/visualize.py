@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from crowd_counting.dataset import read_image
 from crowd_counting.metric import metric_of, to_csv
 from ean_core.files import write_atomic
+from ean_core.inference.drawing import save_png, stack
 
 PANEL = 640  # the longer side of a panel in pixels
 MARGIN, TITLE, BAR, LABELS = 8, 28, 14, 46
@@ -117,16 +117,6 @@ def _bar(canvas: Image.Image, left: int, top: int, height: int, value: float) ->
         )
 
 
-def stack(pictures: Sequence[Image.Image]) -> Image.Image:
-    """Pictures one below the other."""
-    canvas = Image.new("RGB", (max(p.width for p in pictures), sum(p.height for p in pictures)), "white")
-    y = 0
-    for picture in pictures:
-        canvas.paste(picture, (0, y))
-        y += picture.height
-    return canvas
-
-
 @HOOKS.register_module()
 class PictureHook(Hook):
     """Pictures and the table of images.
@@ -159,7 +149,7 @@ class PictureHook(Hook):
     def after_val_epoch(self, runner: Any, metrics: Mapping[str, float] | None = None) -> None:
         """Write the preview."""
         if self._rows:
-            save(stack(self._rows), Path(runner.work_dir, "preview.png"))
+            save_png(stack(self._rows), Path(runner.work_dir, "preview.png"))
             self._rows.clear()
 
     def before_test_epoch(self, runner: Any) -> None:
@@ -175,7 +165,7 @@ class PictureHook(Hook):
             self._kept.append((error if error == error else float("inf"), path, density, points))
             if runner.cfg.get("show_dir"):
                 picture = picture_of(read_image(path), density, runner.test_dataloader.dataset.stride, points)
-                save(picture, Path(runner.cfg.show_dir, Path(path).stem + ".png"))
+                save_png(picture, Path(runner.cfg.show_dir, Path(path).stem + ".png"))
         self._kept = self._worst(self._kept)
 
     def after_test_epoch(self, runner: Any, metrics: Mapping[str, float] | None = None) -> None:
@@ -190,7 +180,7 @@ class PictureHook(Hook):
             old.unlink()
         for rank, (_, path, density, points) in enumerate(self._worst(gathered), 1):
             picture = picture_of(read_image(path), density, runner.test_dataloader.dataset.stride, points)
-            save(picture, folder / f"{rank:02}-{Path(path).stem}.png")
+            save_png(picture, folder / f"{rank:02}-{Path(path).stem}.png")
 
     def _worst(self, entries: Sequence[tuple[float, str, Floats, Floats]]) -> list[tuple[float, str, Floats, Floats]]:
         unique = {entry[1]: entry for entry in entries}  # a distributed sampler repeats images
@@ -205,10 +195,3 @@ def _samples(batch: Any, outputs: Sequence[torch.Tensor]) -> list[tuple[str, Flo
         (path, density[0].float().cpu().numpy(), points.cpu().numpy())
         for path, density, points in zip(batch["img_path"], outputs, batch["points"], strict=True)
     ]
-
-
-def save(picture: Image.Image, path: Path) -> None:
-    """Write a PNG whole."""
-    png = io.BytesIO()
-    picture.save(png, "png")
-    write_atomic(path, png.getvalue())

@@ -5,20 +5,18 @@ silence. Images are not decoded: the header gives the size, the end marker tells
 one. Labels are counted by Pillow's histogram, which runs in C.
 """
 
-import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
 
+from ean_core.inference.images import is_whole
 from segmentation.voc import IGNORE, read_list
 
 SHOWN = 10
-END_MARKERS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 SINGLE_CHANNEL = ("P", "L", "1", "I")  # and the 16-bit modes, "I;16" and so on
 
 
@@ -92,7 +90,7 @@ def _pair_problems(root: Path, image: str, mask: str, num_classes: int) -> Itera
     try:
         with open(root / image, "rb") as file, Image.open(file) as header:
             size = header.size
-            if not _is_whole(file, header):
+            if not is_whole(file, header):
                 yield f"{image}: truncated, its end is missing"
     except FileNotFoundError:
         yield f"{image}: missing"
@@ -105,25 +103,6 @@ def _pair_problems(root: Path, image: str, mask: str, num_classes: int) -> Itera
         yield f"{mask}: missing"
     except Exception as error:
         yield f"{mask}: not readable as an image ({type(error).__name__})"
-
-
-def _is_whole(file: BinaryIO, header: Image.Image) -> bool:
-    """Whether an open image file reaches its end; decodes only where the last bytes do not tell."""
-    marker = END_MARKERS.get(header.format or "")
-    length = file.seek(0, os.SEEK_END)
-    file.seek(max(0, length - 32))
-    if marker and marker in file.read():
-        return True
-    # Either cut off, or complete with something appended (some cameras do that): only decoding can tell. A
-    # broken download may be filled up with zeros, which the decoder would take for grey picture.
-    file.seek(0)
-    data = file.read()
-    try:
-        with Image.open(io.BytesIO(data.rstrip(b"\0") if marker else data)) as image:
-            image.load()
-    except (OSError, SyntaxError):
-        return False
-    return True
 
 
 def _mask_problems(labels: Image.Image, size: tuple[int, int] | None, num_classes: int) -> Iterator[str]:

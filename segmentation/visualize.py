@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from mmengine.registry import HOOKS
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ean_core.files import write_atomic
+from ean_core.inference.drawing import save_png, stack
 from segmentation.voc import IGNORE
 
 HEIGHT = 240  # small panels are enlarged to at least this many pixels, but to no more than twice as many in width
@@ -96,16 +95,6 @@ def _length(name: str, font: Any) -> int:
     return 18 + int(font.getlength(name)) + 16
 
 
-def stack(pictures: Sequence[Image.Image]) -> Image.Image:
-    """Pictures one below the other."""
-    canvas = Image.new("RGB", (max(p.width for p in pictures), sum(p.height for p in pictures)), "white")
-    y = 0
-    for picture in pictures:
-        canvas.paste(picture, (0, y))
-        y += picture.height
-    return canvas
-
-
 @HOOKS.register_module()
 class PreviewHook(Hook):
     """Write ``preview.png``, some validation images side by side with their predictions, at every validation.
@@ -134,7 +123,7 @@ class PreviewHook(Hook):
     def after_val_epoch(self, runner: Any, metrics: Mapping[str, float] | None = None) -> None:
         """Write the preview."""
         if self._rows:
-            _save(stack(self._rows), Path(runner.work_dir, "preview.png"))
+            save_png(stack(self._rows), Path(runner.work_dir, "preview.png"))
             self._rows.clear()
 
     def after_test_iter(
@@ -144,7 +133,7 @@ class PreviewHook(Hook):
         show_dir = runner.cfg.get("show_dir")
         for sample in (outputs or []) if show_dir else []:
             picture = _picture(sample, runner.test_dataloader.dataset.metainfo)
-            _save(picture, Path(show_dir, Path(sample.img_path).stem + ".png"))
+            save_png(picture, Path(show_dir, Path(sample.img_path).stem + ".png"))
 
 
 def _picture(sample: Any, meta: Mapping[str, Any]) -> Image.Image:
@@ -152,9 +141,3 @@ def _picture(sample: Any, meta: Mapping[str, Any]) -> Image.Image:
     truth = sample.gt_sem_seg.data.squeeze().cpu().numpy().astype(np.uint8) if "gt_sem_seg" in sample else None
     prediction = sample.pred_sem_seg.data.squeeze().cpu().numpy().astype(np.uint8)
     return side_by_side(image, truth, prediction, meta["classes"], meta["palette"])
-
-
-def _save(picture: Image.Image, path: Path) -> None:
-    png = io.BytesIO()
-    picture.save(png, "png")
-    write_atomic(path, png.getvalue())

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
+
+from ean_core.files import write_atomic
 
 SMALL, LARGE = 240, 1024
 
@@ -33,3 +38,20 @@ def shorten(text: str, width: float, font: Any) -> str:
     while text and font.getlength(f"{text}…") > width:
         text = text[:-1]
     return f"{text.rstrip()}…"
+
+
+def stack(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Pictures one below the other."""
+    canvas = Image.new("RGB", (max(p.width for p in pictures), sum(p.height for p in pictures)), "white")
+    y = 0
+    for picture in pictures:
+        canvas.paste(picture, (0, y))
+        y += picture.height
+    return canvas
+
+
+def save_png(picture: Image.Image, path: Path) -> None:
+    """Write a PNG whole."""
+    png = io.BytesIO()
+    picture.save(png, "png")
+    write_atomic(path, png.getvalue())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import glob
-import io
 import itertools
 import os
 import sys
@@ -12,12 +11,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ean_core.files import write_atomic
 from ean_core.inference import images, video
+from ean_core.inference.drawing import save_png
 from ean_core.inference.images import Picture, read_image
 from ean_core.inference.model import Predictor
 
@@ -139,7 +137,7 @@ def _predict_images(model: Predictor, jobs: Iterable[tuple[Path, Path]], table: 
             failed.append(str(error))
     results = model.predict([image for *_, image in read]) if read else []
     for (path, target, image), result in zip(read, results, strict=True):
-        _save(model.task.draw(image, result), target)
+        save_png(model.task.draw(image, result), target)
         table.write({"image": str(path), **model.task.row(result)})
 
 
@@ -170,12 +168,6 @@ def _predict_video(model: Predictor, path: Path, target: Path, table: _Table, ba
         whole = True
     finally:
         writer.close(whole)
-
-
-def _save(picture: Image.Image, path: Path) -> None:
-    png = io.BytesIO()
-    picture.save(png, "png")
-    write_atomic(path, png.getvalue())
 
 
 class _Table:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 Picture = NDArray[np.uint8]
+END_MARKERS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 
 
@@ -105,3 +107,25 @@ def _reason(error: Exception) -> str:
     if isinstance(error, PermissionError):
         return "no permission"
     return "it is no image, or damaged"
+
+
+def is_whole(file: BinaryIO, header: Image.Image) -> bool:
+    """Whether an open image file reaches its end; decodes only where the last bytes do not tell.
+
+    Args:
+        file: Open for reading; it is left at another position.
+        header: What Pillow made of it, e.g. without its pixels.
+    """
+    marker = END_MARKERS.get(header.format or "")
+    file.seek(max(0, file.seek(0, os.SEEK_END) - 32))
+    if marker and marker in file.read():
+        return True
+    # Cut off, or whole with something appended. A decoder would take zeros in place of the end for grey picture.
+    file.seek(0)
+    data = file.read()
+    try:
+        with Image.open(io.BytesIO(data.rstrip(b"\0") if marker else data)) as image:
+            image.load()
+    except (OSError, SyntaxError):
+        return False
+    return True

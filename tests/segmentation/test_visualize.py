@@ -12,8 +12,9 @@ from mmseg.structures import SegDataSample
 from numpy.typing import NDArray
 from PIL import Image
 
+from ean_core.inference.drawing import stack
 from segmentation.toy import draw_scene
-from segmentation.visualize import MARGIN, PreviewHook, overlay, side_by_side, stack
+from segmentation.visualize import MARGIN, PreviewHook, overlay, side_by_side
 from segmentation.voc import CLASSES, PALETTE
 
 TOP = 24  # the titles' line
