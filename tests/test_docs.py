@@ -100,13 +100,13 @@ def test_own_modules_take_thirty_lines() -> None:
 
 
 def test_drawn_masks_become_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (block,) = [block for name, block in BLOCKS if name == "docs/your_own_data.md"]
+    (block,) = [block for name, block in BLOCKS if name == "docs/data_segmentation.md"]
     drawn = np.array([[0, 255, 254], [1, 255, 0]], np.uint8)
     for folder in ("drawn", "mine/SegmentationClass"):
         (tmp_path / folder).mkdir(parents=True)
     Image.fromarray(np.stack([drawn] * 3, 2)).save(tmp_path / "drawn" / "a.png")
     monkeypatch.chdir(tmp_path)
-    exec(compile(block, "docs/your_own_data.md", "exec"), {})
+    exec(compile(block, "docs/data_segmentation.md", "exec"), {})
     with Image.open("mine/SegmentationClass/a.png") as mask:
         assert mask.mode == "L"
         assert np.asarray(mask).tolist() == [[0, 1, 1], [0, 1, 0]]
