@@ -29,7 +29,7 @@ from ean_core import EANCifarResNet, EANResNet
 from ean_core.analysis.complexity import count_macs, peak_bytes
 from ean_core.analysis.timing import interleave, ratio
 from ean_core.deploy import fuse
-from ean_core.deploy.blocks import run_portable
+from ean_core.deploy.blocks import run_torch
 from ean_core.engine.run import print_table
 
 SE, SGE, DIA = ({"type": "SE", "reduction": 16}, {"type": "SGE", "groups": 4}, {"type": "DIA", "reduction": 4})
@@ -89,12 +89,12 @@ def resnet50(repeats: int) -> None:
     measure("ResNet-50, batch 8, 224 px", networks, repeats)
 
 
-class Portable(nn.Module):
-    """A fused backbone whose blocks run by convolutions and out-of-place operations."""
+class TorchBlocks(nn.Module):
+    """A fused backbone whose blocks run by torch's operations alone."""
 
-    def __init__(self, backbone: Any) -> None:
+    def __init__(self, backbone: Any, in_place: bool) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.in_place = backbone, in_place
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, 3, H, W) -> the last stage's output."""
@@ -103,7 +103,7 @@ class Portable(nn.Module):
         for stage in self.backbone.stages:
             state = None
             for block, gate in zip(stage.blocks, stage.gates, strict=True):
-                x, state = run_portable(block, stage.attention_of(block) if gate else None, x, state)
+                x, state = run_torch(block, stage.attention_of(block) if gate else None, x, state, self.in_place)
         return x
 
 
@@ -121,7 +121,8 @@ def rewrites(repeats: int) -> None:
         folded = fuse_conv_bn(copy.deepcopy(net))
         last = copy.deepcopy(folded).to(memory_format=torch.channels_last)
         steps = {"unfused": net, "+ folded": folded, "+ channels-last": last}
-        steps |= {"+ squeeze first": Portable(fuse(net)), "+ in place (fused)": fuse(net)}
+        steps |= {"+ squeeze first": TorchBlocks(fuse(net), False), "+ in place": TorchBlocks(fuse(net), True)}
+        steps["+ C++ loops (fused)"] = fuse(net)
         for step, model in steps.items():
             networks[f"{name} {step}"] = (partial(model, x), f"{name} unfused")
     measure("ResNet-164, batch 50: one rewrite after the other", networks, repeats)
@@ -186,7 +187,7 @@ def traffic(fused: Any, x: torch.Tensor) -> int:
 
     hooks = [m.register_forward_hook(note) for m in fused.modules() if isinstance(m, nn.Conv2d)]
     with torch.inference_mode():
-        Portable(fused)(x)
+        TorchBlocks(fused, True)(x)
     for hook in hooks:
         hook.remove()
     return total

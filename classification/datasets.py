@@ -156,10 +156,18 @@ def load_images(root: str, layout: str, part: str, size: int, classes: tuple[str
 def check_files(source: Source) -> None:
     """Find images that cannot be decoded.
 
+    A JPEG is decoded at an eighth of its size: its data are read whole, so the same damage is found, in less time.
+
     Raises:
         ValueError: There are some; the message names the first.
     """
-    _for_each(lambda index: _open(source.items[index]), source.items)
+
+    def decode(index: int) -> None:
+        with Image.open(source.items[index]) as image:
+            image.draft("RGB", (image.width // 8, image.height // 8))
+            image.convert("RGB")
+
+    _for_each(decode, source.items)
 
 
 def _for_each(work: Any, items: NDArray[np.uint8] | list[Path]) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import KDTree
 
 Floats = NDArray[np.float64]
 CHUNK = 64  # points handled at once
@@ -105,6 +104,8 @@ def neighbour_distance(points: NDArray[np.floating], k: int = 3) -> Floats:
     others = min(k, len(points) - 1)
     if others < 1:
         return np.full(len(points), np.inf)
+    from scipy.spatial import KDTree  # slow to import, and for adaptive sigmas alone
+
     distance = np.asarray(KDTree(points).query(points, k=others + 1)[0])
     return np.asarray(distance[:, 1:].mean(axis=1))  # without the nearest of all: the point itself, at 0
 

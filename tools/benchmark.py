@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--fuse", action="store_true", help="ean_core.deploy.fuse first")
     parser.add_argument("--accuracy", nargs="+", default=[], metavar="CONFIG=PERCENT", help="for the picture's y axis")
     args = parser.parse_args(argv)
-    from ean_core.analysis.benchmark import benchmark  # after --help, which needs no torch
+    from ean_core.analysis.benchmark import benchmark  # after --help, which needs none of it
 
     try:
         accuracies = {name: float(value) for name, value in (item.split("=") for item in args.accuracy)}

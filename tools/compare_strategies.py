@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from ean_core.engine.cli import command, make_parser
 from ean_core.engine.config import add_config_options, load_config
-from ean_core.search.compare import compare
 
 
 @command
@@ -20,6 +19,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, help="end a run that keeps meeting known schemes (default: 4x the need)")
     parser.add_argument("--exhaustive", action="store_true", help="evaluate all schemes first, and rank the picks")
     args = parser.parse_args(argv)
+    from ean_core.search.compare import compare  # after --help, which needs none of it
+
     compare(load_config(args), args.strategies, args.seeds, args.evaluations, args.steps, args.exhaustive)
 
 

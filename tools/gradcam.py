@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.out.suffix.lower() != ".png":
         raise ValueError(f"--out '{args.out}' is no .png")
-    from ean_core.analysis.gradcam import caption, explain_files  # after --help, which needs no torch
+    from ean_core.analysis.gradcam import caption, explain_files  # after --help, which needs none of it
 
     for found in explain_files(args.model, args.image, args.out, args.target, args.stage):
         target = "" if found.target == "count" else f"{found.target}, "

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--limit", type=int, default=200, metavar="N", help="the first N images (default: 200)")
     parser.add_argument("--out", type=Path, default=Path("scheme.png"), help="the picture (default: scheme.png)")
     args = parser.parse_args(argv)
-    from ean_core.analysis.inspect_scheme import draw_schemes, inspect_files  # after --help, which needs no torch
+    from ean_core.analysis.inspect_scheme import draw_schemes, inspect_files  # after --help, which needs none of it
 
     if bool(args.schemes) == bool(args.model) or bool(args.model) != bool(args.images):
         raise ValueError("name schemes to draw, or a network and images to look at: --model CHECKPOINT --images FOLDER")

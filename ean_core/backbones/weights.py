@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from mmengine.logging import print_log
-from mmengine.runner.checkpoint import get_torchvision_models
 from torch import nn
 
 from ean_core.attention import Attention
@@ -157,6 +156,9 @@ def load_pretrained(backbone: nn.Module, source: str) -> LoadReport:
         ValueError: The checkpoint cannot be read or does not cover the backbone.
     """
     if source.startswith("torchvision://"):
+        # MMEngine's runner imports OpenCV, for which `import ean_core` need not wait.
+        from mmengine.runner.checkpoint import get_torchvision_models
+
         try:
             url = get_torchvision_models()[source.removeprefix("torchvision://")]
             checkpoint = torch.hub.load_state_dict_from_url(url, map_location="cpu", weights_only=True)

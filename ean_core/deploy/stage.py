@@ -7,16 +7,17 @@ from torch import nn
 
 from ean_core.attention import State
 from ean_core.backbones.stage import Bottleneck, Stage, run_block
-from ean_core.deploy.blocks import Stream, run_basic, run_bottleneck, run_portable
+from ean_core.deploy import kernels
+from ean_core.deploy.blocks import run_bottleneck, run_torch
 
 
 class FusedStage(Stage):
     """A :class:`~ean_core.backbones.stage.Stage` without batch norms, under the same names.
 
-    Three ways lead to the same values. In eager mode bottlenecks run as matrix products that add up in place
-    (:func:`~ean_core.deploy.blocks.run_bottleneck`), basic blocks by in-place passes. Under a compiler or an exporter,
-    which know their own ways to fuse, and under autocast, which does not know in-place products, blocks are written
-    with convolutions. Blocks whose norms could not be folded (group norm) run as they are.
+    Two ways lead to the same values. In float32 on a CPU, bottlenecks run by compiled loops that never have the branch
+    in memory (:func:`~ean_core.deploy.blocks.run_bottleneck`). Elsewhere blocks run by torch's operations
+    (:func:`~ean_core.deploy.blocks.run_torch`): in place, unless a compiler or an exporter, autocast or a gradient
+    looks on. Blocks whose norms could not be folded (group norm) run as they are.
 
     Args:
         stage: A stage whose batch norms are folded; its modules are taken over.
@@ -45,20 +46,23 @@ class FusedStage(Stage):
             for block, gate in zip(self.blocks, self.gates, strict=True):
                 x, state = run_block(block, self.attention_of(block), gate, x, state)
             return x
-        traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-        if traced or torch.is_autocast_enabled(x.device.type):
-            for block, attention in zip(self.blocks, modules, strict=True):
-                x, state = run_portable(block, attention, x, state)
-            return x
+        watched = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        watched |= torch.is_grad_enabled() and any(t.requires_grad for t in (x, *self.parameters()))
+        in_place = not watched and not torch.is_autocast_enabled(x.device.type)
+        fast = in_place and self._suits(x) and kernels.library() is not None
         x = x.contiguous(memory_format=torch.channels_last)
-        stream = Stream(x, None)
-        for block, attention in zip(self.blocks, modules, strict=True):
-            if isinstance(block, Bottleneck):
-                stream, state = run_bottleneck(block, attention, stream, state, last=block is self.blocks[-1])
+        for i, (block, attention) in enumerate(zip(self.blocks, modules, strict=True)):
+            if fast and isinstance(block, Bottleneck):
+                x, state = run_bottleneck(block, attention, x, state, owned=i > 0)
             else:
-                x, state = run_basic(block, attention, x, state)
-                stream = Stream(x, None)
-        return stream.values
+                x, state = run_torch(block, attention, x, state, in_place)
+        return x
+
+    def _suits(self, x: torch.Tensor) -> bool:
+        """Whether the compiled loops can do this; subclasses of tensors may have no data."""
+        inner = [block.conv3.in_channels for block in self.blocks if isinstance(block, Bottleneck)]
+        plain = type(x) is torch.Tensor and x.dtype == torch.float32 and x.device.type == "cpu"
+        return plain and all(k % kernels.LANES == 0 for k in inner)
 
 
 def by_inputs(weight: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,6 @@ from rich.console import Console
 from rich.table import Table
 
 from ean_core.checkpoint import read_checkpoint
-from ean_core.deploy import fuse as fuse_model
 from ean_core.engine.config import task
 from ean_core.engine.progress import ProgressHook
 from ean_core.engine.runner import EANRunner, build_runner
@@ -123,6 +122,8 @@ def evaluate(
     runner = build_runner(cfg)
     runner.load_or_resume()
     if fuse:
+        from ean_core.deploy import fuse as fuse_model  # a training needs none of it
+
         model = runner.model
         runner.model = fuse_model(model.module if is_model_wrapper(model) else model)
     with warnings.catch_warnings():

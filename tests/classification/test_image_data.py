@@ -202,6 +202,23 @@ def test_corrupt_images_are_named(tmp_path: Path, write_images: Write) -> None:
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("damage", ["cut", "garbage"])
+def test_damage_deep_inside_a_jpeg_is_found(tmp_path: Path, damage: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    for name in ("owl", "wren"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        Image.fromarray(pixels).save(tmp_path / "train" / name / "a.jpg", quality=95)
+    source = read_source(tmp_path, "folder", "train")
+    check_files(source)
+    whole = source.items[0].read_bytes()
+    middle = len(whole) // 2
+    source.items[0].write_bytes(
+        whole[:middle] if damage == "cut" else whole[:middle] + b"\xff\xc0" * 20 + whole[middle:]
+    )
+    with pytest.raises(ValueError, match=r"^1 image of 2 cannot be read"):
+        check_files(source)
+
+
 def test_a_corrupt_image_is_named_while_training(tmp_path: Path, write_images: Write) -> None:
     write_images(tmp_path, owl=4, wren=4)
     dataset = build_dataset(str(tmp_path), "train", in_memory=False)
