@@ -65,17 +65,29 @@ def increments(family: Callable[..., nn.Module], kinds: Mapping[str, tuple[dict,
     found: dict[str, tuple[Callable[[], Any], str]] = {}
     for way, change in (("unfused", lambda m: m.eval()), ("fused", fuse)):
         plain = f"{way} plain"
-        found[plain] = (partial(change(family()), x), "unfused plain")
+        found[plain] = (partial(change(family()), x), plain)
         for name, (attention, scheme) in kinds.items():
             found[f"{way} share {name}"] = (partial(change(family(attention=attention)), x), plain)
             found[f"{way} EAN {name}"] = (partial(change(family(attention=attention, scheme=scheme)), x), plain)
     return found
 
 
+def compare(title: str, networks: Networks, repeats: int, peer: str = "unfused plain") -> None:
+    """Unfused networks in turn, then fused ones, then what is faster than a peer: big tensors disturb small ones."""
+    for way in ("unfused", "fused"):
+        some = {name: item for name, item in networks.items() if name.startswith(f"{way} ")}
+        measure(f"{title}, {way}", some, repeats)
+    names = dict.fromkeys([peer, "unfused plain", "fused plain", "fused share SE", "fused EAN SE"])
+    beside = {name: (networks[name][0], peer) for name in names}
+    if peer != "unfused plain":
+        beside["fused plain "] = (networks["fused plain"][0], "unfused plain")
+    measure(f"{title}, beside {peer}", beside, repeats)
+
+
 def resnet164(repeats: int) -> None:
     """Eq. 9 on CIFAR's network."""
     kinds = {"SE": (SE, BITS), "SGE": (SGE, BITS), "DIA": (DIA, BITS)}
-    measure("ResNet-164, batch 50, 32 px", increments(CIFAR, kinds, images(50, 32)), repeats)
+    compare("ResNet-164, batch 50, 32 px", increments(CIFAR, kinds, images(50, 32)), repeats)
 
 
 def resnet50(repeats: int) -> None:
@@ -83,10 +95,8 @@ def resnet50(repeats: int) -> None:
     x = images(8, 224)
     kinds = {"SE": (SE, "authors/imagenet-se"), "SGE": ({"type": "SGE", "groups": 64}, "paper/imagenet-sge")}
     networks = dict(increments(EANResNet, kinds, x))
-    networks["timm seresnet50"] = (partial(timm.create_model("seresnet50").eval(), x), "unfused plain")
-    for name in ("fused plain", "fused share SE", "fused EAN SE"):
-        networks[f"{name} "] = (networks[name][0], "timm seresnet50")
-    measure("ResNet-50, batch 8, 224 px", networks, repeats)
+    networks["timm seresnet50"] = (partial(timm.create_model("seresnet50").eval(), x), "")
+    compare("ResNet-50, batch 8, 224 px", networks, repeats, peer="timm seresnet50")
 
 
 class TorchBlocks(nn.Module):
@@ -158,7 +168,9 @@ def ceilings(repeats: int) -> None:
     """Matrix products and in-place passes as fast as they go here, and what one forward pass needs of them."""
     a, b = torch.randn(2, 2048, 2048).unbind()
     product, tensor = torch.empty(2048, 2048), torch.randn(50 * 64 * 32 * 32)  # 13 MB, a stage's of ResNet-164
-    flops = 2 * 2048**3 / min(interleave({"": lambda: torch.mm(a, b, out=product)}, 5 * repeats)[""])
+    image, filters = a.view(1, 2048, 64, 32).contiguous(memory_format=torch.channels_last), b[:, :, None, None]
+    products = {"mm": lambda: torch.mm(a, b, out=product), "convolution": lambda: torch.conv2d(image, filters)}
+    flops = 2 * 2048**3 / min(map(min, interleave(products, 5 * repeats).values()))
     speed = 8 * tensor.numel() / min(interleave({"": lambda: tensor.relu_()}, 5 * repeats)[""])  # read and write
     rows = {}
     for name, net, x in (

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ean_core.attention import SGE, Attention, ChannelAttention, State
+from ean_core.attention import DIA, SE, SGE, Attention, ChannelAttention, State
 from ean_core.backbones.stage import Block, Bottleneck
 from ean_core.deploy import kernels
 
@@ -34,41 +34,41 @@ def run_bottleneck(
         state: The attention's state.
         owned: The memory of ``x`` may be used for the result.
     """
-    in_place = owned or block.downsample is not None
-    u = block.conv2(pointwise(block.conv1, x)).contiguous(memory_format=torch.channels_last)
+    u = block.conv2(_first(block.conv1, x))
+    size, u, (weight, bias) = u.shape[2:], rows(u), affine(block.conv3)
+    mask = None
     if attention is None:
-        return pointwise(block.conv3, u.relu_(), _identity(block, x), None, in_place), state
-    if not isinstance(attention, SGE | ChannelAttention):
-        f, state = attention(block.conv3(u.relu_()), state)
-        return f.add_(_identity(block, x)).relu_(), state
-    inner, (weight, bias) = rows(u), affine(block.conv3)
-    mean = kernels.squeeze(inner)
-    if isinstance(attention, SGE):
-        mask = kernels.similarity(inner, mean, weight, bias, attention.weight, attention.bias).sigmoid_()
-    else:
-        mask, state = attention.mask(torch.addmm(bias, mean, weight), state)
-        mask = mask.to(u.dtype).expand(len(x), -1).contiguous()  # its memory is read as such
-    return pointwise(block.conv3, u, _identity(block, x), mask, in_place), state
+        u.relu_()
+    elif isinstance(attention, SGE | ChannelAttention):
+        mean, y = kernels.squeeze(u, weight, bias)
+        if isinstance(attention, SGE):
+            mask = kernels.similarity(u, mean, y, weight, attention.weight, attention.bias)
+        elif type(attention) is SE:
+            mask = kernels.excite(y, attention.fc1, attention.fc2)
+        elif type(attention) is DIA:
+            h, c = state if state is not None else (torch.zeros_like(y), torch.zeros_like(y))
+            mask, c = kernels.remember(attention.input_gates(y), attention.hidden_gates(h), c)
+            state = (mask, c)
+        else:
+            mask, state = attention.mask(y, state)
+            mask = mask.to(u.dtype).expand(len(u), -1).contiguous()  # its memory is read as such
+    identity = x if block.downsample is None else block.downsample(x)
+    if mask is None and attention is not None:
+        f, state = attention(block.conv3(images(u.relu_(), size)), state)
+        return f.add_(identity).relu_(), state
+    z = rows(identity)
+    out = z if owned or block.downsample is not None else torch.empty_like(z)
+    kernels.expand(out, z, u, weight, bias, mask)
+    return images(out, size), state
 
 
-def _identity(block: Block, x: torch.Tensor) -> torch.Tensor:
-    return x if block.downsample is None else block.downsample(x)
-
-
-def pointwise(
-    conv: nn.Conv2d,
-    x: torch.Tensor,
-    identity: torch.Tensor | None = None,
-    mask: torch.Tensor | None = None,
-    in_place: bool = False,
-) -> torch.Tensor:
-    """``relu(identity + mask * conv(x))`` for a 1x1 convolution: (N, C_in, H, W) -> (N, C_out, H, W), channels-last."""
-    if conv.out_channels % kernels.COLUMNS:  # a first convolution to 16 channels
+def _first(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+    """``relu(conv(x))`` of the first convolution."""
+    if conv.out_channels % kernels.COLUMNS:
         return conv(x).relu_()
-    z = rows(identity) if identity is not None else None
-    out = z if in_place and z is not None else x.new_empty(len(x), x.shape[2] * x.shape[3], conv.out_channels)
-    kernels.expand(out, z, rows(x), *affine(conv), mask)
-    return out.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
+    out = x.new_empty(len(x), x.shape[2] * x.shape[3], conv.out_channels)
+    kernels.expand(out, None, rows(x), *affine(conv), None)
+    return images(out, x.shape[2:])
 
 
 def affine(conv: nn.Conv2d) -> tuple[torch.Tensor, torch.Tensor]:
@@ -81,6 +81,11 @@ def affine(conv: nn.Conv2d) -> tuple[torch.Tensor, torch.Tensor]:
 def rows(x: torch.Tensor) -> torch.Tensor:
     """(N, C, H, W) as (N, H W, C): a view, if it is channels-last."""
     return x.permute(0, 2, 3, 1).flatten(1, 2).contiguous()
+
+
+def images(x: torch.Tensor, size: torch.Size) -> torch.Tensor:
+    """(N, H W, C) as (N, C, H, W), channels-last."""
+    return x.unflatten(1, size).permute(0, 3, 1, 2)
 
 
 def run_torch(
@@ -99,7 +104,7 @@ def run_torch(
             mask, state = attention.mask(f.mean((2, 3)), state)
         elif attention is not None:
             f, state = attention(f, state)
-    identity = _identity(block, x)
+    identity = x if block.downsample is None else block.downsample(x)
     out = f if in_place else None
     if mask is not None:
         f = torch.addcmul(identity, f, mask[:, :, None, None], out=out)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from mmengine.logging import print_log
+from torch import nn
 
 LANES, COLUMNS = 16, 32
 """What the loops go by: channels of ``u``, and channels of ``out``."""
@@ -63,30 +64,41 @@ def _load() -> ctypes.CDLL:
     found = ctypes.CDLL(str(path))
     tensor, size = ctypes.c_void_p, ctypes.c_int64
     found.expand.argtypes = [*6 * [tensor], *5 * [size], ctypes.c_int]
-    found.squeeze.argtypes = [*2 * [tensor], *3 * [size], ctypes.c_int]
+    found.squeeze.argtypes = [*5 * [tensor], *4 * [size], ctypes.c_int]
     found.similarity.argtypes = [*7 * [tensor], *5 * [size], ctypes.c_int]
-    for function in (found.expand, found.squeeze, found.similarity):
+    found.excite.argtypes = [*6 * [tensor], *3 * [size], ctypes.c_int]
+    found.remember.argtypes = [*5 * [tensor], *2 * [size], ctypes.c_int]
+    for function in (found.expand, found.squeeze, found.similarity, found.excite, found.remember):
         function.restype = None
     return found
 
 
-def squeeze(u: torch.Tensor) -> torch.Tensor:
-    """``u = relu(u)`` in place, for ``u`` (N, P, K), and its means (N, K) over P."""
+def squeeze(u: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """``u = relu(u)`` in place, and the means over P of ``u`` and of the branch ``u weight + bias``.
+
+    Args:
+        u: (N, P, K).
+        weight: (K, C).
+        bias: (C,).
+
+    Returns:
+        (N, K) and (N, C).
+    """
     n, p, k = u.shape
-    mean = u.new_empty(n, k)
-    _call("squeeze", mean, u, n, p, k)
-    return mean
+    mean, y = u.new_empty(n, k), u.new_empty(n, len(bias))
+    _call("squeeze", mean, y, u, weight.contiguous(), bias, n, p, k, len(bias))
+    return mean, y
 
 
 def similarity(
     u: torch.Tensor,
     mean: torch.Tensor,
+    y: torch.Tensor,
     weight: torch.Tensor,
-    bias: torch.Tensor,
     scale: torch.Tensor,
     shift: torch.Tensor,
 ) -> torch.Tensor:
-    """SGE's mask before its sigmoid, (N, P, G), of the branch ``f = u weight + bias``, which is never there.
+    """SGE's mask (N, P, G) of the branch ``f = u weight + b``, which is never there.
 
     ``t = sum_c mean(f)_c f_c`` over a group's channels is a projection of ``u``, ``(sum_c mean(f)_c weight_c) u``, plus
     a constant that the normalisation over P removes.
@@ -94,15 +106,30 @@ def similarity(
     Args:
         u: (N, P, K).
         mean: (N, K), its means over P.
+        y: (N, C), those of the branch.
         weight: (K, C).
-        bias: (C,).
         scale: SGE's weight (G,).
         shift: SGE's bias (G,).
     """
     (n, p, k), groups = u.shape, len(scale)
     t = u.new_empty(n * p * groups + LANES)[: n * p * groups].view(n, p, groups)  # `expand` may read behind it
-    _call("similarity", t, u, mean, weight.contiguous(), bias, scale, shift, n, p, k, len(bias), groups)
+    _call("similarity", t, u, mean, y, weight.contiguous(), scale, shift, n, p, k, y.shape[1], groups)
     return t
+
+
+def excite(y: torch.Tensor, first: nn.Linear, second: nn.Linear) -> torch.Tensor:
+    """SE's mask (N, C) of the means ``y`` (N, C): ``sigmoid(second(relu(first(y))))``."""
+    (n, c), mask = y.shape, torch.empty_like(y)
+    weight = second.weight.t().contiguous()
+    _call("excite", mask, y, first.weight.contiguous(), first.bias, weight, second.bias, n, c, first.out_features)
+    return mask
+
+
+def remember(inputs: torch.Tensor, hidden: torch.Tensor, before: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """DIA's ``(h, c)``, both (N, C), from its gates ``inputs + hidden`` (N, 4C) and the ``c`` before."""
+    (n, c), h, cell = before.shape, torch.empty_like(before), torch.empty_like(before)
+    _call("remember", h, cell, before, inputs, hidden, n, c)
+    return h, cell
 
 
 def expand(

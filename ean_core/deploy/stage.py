@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from ean_core.attention import State
+from ean_core.attention import SE, State
 from ean_core.backbones.stage import Bottleneck, Stage, run_block
 from ean_core.deploy import kernels
 from ean_core.deploy.blocks import run_bottleneck, run_torch
@@ -30,10 +30,12 @@ class FusedStage(Stage):
             self.add_module(name, module)
         if stage.attention is None:
             self.attention = None
-        for block in self.blocks:
-            if isinstance(block, Bottleneck):
-                for conv in (block.conv1, block.conv3):
+        for module in self.modules():
+            if isinstance(module, Bottleneck):
+                for conv in (module.conv1, module.conv3):
                     conv.weight.data = by_inputs(conv.weight.data)
+            elif isinstance(module, SE):
+                module.fc2.weight.data = by_inputs(module.fc2.weight.data)
         norms = ("bn1", "bn2", "bn3")
         self.folded = all(isinstance(getattr(b, n, nn.Identity()), nn.Identity) for b in self.blocks for n in norms)
 
@@ -66,5 +68,5 @@ class FusedStage(Stage):
 
 
 def by_inputs(weight: torch.Tensor) -> torch.Tensor:
-    """The same weights (C_out, C_in, 1, 1), in memory as the matrix (C_in, C_out) that products prefer."""
-    return weight.flatten(1).t().contiguous().t()[:, :, None, None]
+    """The same weights, (C_out, C_in) or (C_out, C_in, 1, 1), in memory as the matrix (C_in, C_out)."""
+    return weight.flatten(1).t().contiguous().t().view_as(weight)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from ean_core.attention import DIA, SE
 from ean_core.deploy import fuse, kernels
 from tests import references
 from tests.deploy.test_fuse import NETWORKS, build, difference, images, reference, tolerance
@@ -87,11 +88,12 @@ def test_not_a_number_stays_one() -> None:
 
 @pytest.mark.parametrize(("n", "p", "k"), [(1, 1, 16), (3, 7, 48), (2, 1030, 16)])
 def test_squeeze(n: int, p: int, k: int, architecture: str) -> None:
-    u = random(n, p, k)
+    u, weight, bias = random(n, p, k), random(k, 96), random(96)
     expected = u.clamp_min(0)
-    mean = kernels.squeeze(u)
+    mean, y = kernels.squeeze(u, weight, bias)
     assert torch.equal(u, expected)
     assert torch.allclose(mean.double(), expected.double().mean(1), atol=0, rtol=1e-6)
+    assert torch.allclose(y.double(), mean.double() @ weight.double() + bias.double(), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("n", "height", "width", "groups"), [(2, 3, 5, 4), (1, 4, 4, 32), (3, 1, 1, 4), (2, 2, 5, 24)])
@@ -103,9 +105,40 @@ def test_similarity(n: int, height: int, width: int, groups: int, architecture: 
     f = (u.double() @ weight.double() + bias.double()).transpose(1, 2).reshape(n, c, height, width).numpy()
     out = references.sge(f, {"weight": scale.double().numpy(), "bias": shift.double().numpy()})
     expected = np.divide(out, f)[:, :: c // groups].reshape(n, groups, -1).transpose(0, 2, 1)
-    mask = kernels.similarity(u, u.mean(1), weight, bias, scale, shift).sigmoid()
+    mean = u.mean(1)
+    mask = kernels.similarity(u, mean, torch.addmm(bias, mean, weight), weight, scale, shift)
     assert mask.shape == (n, height * width, groups)
     assert np.abs(mask.double().numpy() - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize(("n", "c", "d"), [(1, 32, 1), (5, 96, 6), (3, 256, 16)])
+def test_excite(n: int, c: int, d: int, architecture: str) -> None:
+    """SE as plain loops; scores far beyond where a sigmoid is 0 or 1 in float32."""
+    attention = SE(c, c // d).requires_grad_(False)
+    references.randomize(attention)
+    attention.fc2.bias[:8] = torch.tensor([-200.0, -87.5, -80.0, -20.0, 20.0, 80.0, 200.0, 0.0])
+    y = random(n, c)
+    expected = references.se(y.double().numpy()[:, :, None, None], references.weights_of(attention))[:, :, 0, 0]
+    mask = kernels.excite(y, attention.fc1, attention.fc2)
+    assert np.abs((mask * y).double().numpy() - expected).max() < 1e-6
+    assert torch.allclose(mask, attention.mask(y, None)[0], atol=1e-30, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("n", "c"), [(1, 32), (5, 96)])
+def test_remember(n: int, c: int, architecture: str) -> None:
+    """DIA as plain loops; gates of up to 30, where a hyperbolic tangent is 1 in float32, and at 0."""
+    attention = DIA(c, 16).requires_grad_(False)
+    references.randomize(attention)
+    attention.input_gates[2].weight *= 4
+    attention.input_gates[2].bias[2 * c] = 30
+    y, state = random(n, c), (random(n, c), random(n, c) + 1)
+    old = (state[0].double().numpy(), state[1].double().numpy())
+    _, (h, cell) = references.dia(y.double().numpy()[:, :, None, None], old, references.weights_of(attention))
+    found = kernels.remember(attention.input_gates(y), attention.hidden_gates(state[0]), state[1])
+    assert np.abs(found[0].double().numpy() - h).max() < 1e-6
+    assert np.abs(found[1].double().numpy() - cell).max() < 1e-5
+    zeros = torch.zeros(n, 4 * c)
+    assert torch.allclose(kernels.remember(zeros, zeros, state[1])[1], state[1] / 2, rtol=1e-6)
 
 
 @pytest.mark.parametrize("attention", ["none", "SE", "SGE", "DIA"])
