@@ -39,19 +39,12 @@ def run_bottleneck(
     mask = None
     if attention is None:
         u.relu_()
-    elif isinstance(attention, SGE | ChannelAttention):
-        mean, y = kernels.squeeze(u, weight, bias)
-        if isinstance(attention, SGE):
-            mask = kernels.similarity(u, mean, y, weight, attention.weight, attention.bias)
-        elif type(attention) is SE:
-            mask = kernels.excite(y, attention.fc1, attention.fc2)
-        elif type(attention) is DIA:
-            h, c = state if state is not None else (torch.zeros_like(y), torch.zeros_like(y))
-            mask, c = kernels.remember(attention.input_gates(y), attention.hidden_gates(h), c)
-            state = (mask, c)
-        else:
-            mask, state = attention.mask(y, state)
-            mask = mask.to(u.dtype).expand(len(u), -1).contiguous()  # its memory is read as such
+    elif isinstance(attention, SGE):
+        mask = kernels.similarity(u, weight, bias, attention.weight, attention.bias)
+    elif type(attention) is SE:
+        mask = kernels.excite(u, weight, bias, attention.fc1, attention.fc2)
+    elif isinstance(attention, ChannelAttention):
+        mask, state = _channel_mask(attention, kernels.squeeze(u, weight, bias), state)
     identity = x if block.downsample is None else block.downsample(x)
     if mask is None and attention is not None:
         f, state = attention(block.conv3(images(u.relu_(), size)), state)
@@ -60,6 +53,15 @@ def run_bottleneck(
     out = z if owned or block.downsample is not None else torch.empty_like(z)
     kernels.expand(out, z, u, weight, bias, mask)
     return images(out, size), state
+
+
+def _channel_mask(attention: ChannelAttention, y: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+    if type(attention) is DIA:
+        h, c = state if state is not None else (torch.zeros_like(y), torch.zeros_like(y))
+        h, c = kernels.remember(attention.input_gates(y), attention.hidden_gates(h), c)
+        return h, (h, c)
+    mask, state = attention.mask(y, state)
+    return mask.to(y.dtype).expand_as(y).contiguous(), state  # its memory is read as such
 
 
 def _first(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:

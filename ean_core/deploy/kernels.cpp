@@ -143,7 +143,7 @@ extern "C" void expand(
 
 // u = relu(u), mean (n, k) of that over its positions, and y (n, c) = mean weight + bias, the mean of the branch.
 // k is a multiple of LANES, c of COLUMNS.
-extern "C" void squeeze(
+static void means(
     float* mean, float* y, float* u, const float* weight, const float* bias, Size n, Size p, Size k, Size c,
     int threads) {
 #pragma omp parallel num_threads(threads)
@@ -178,17 +178,26 @@ extern "C" void squeeze(
     }
 }
 
-// SE's mask (n, c) of the means y (n, c): sigmoid(second relu(first y + bias1) + bias2), with
+// u = relu(u), and the mean y (n, c) of the branch.
+extern "C" void squeeze(
+    float* y, float* u, const float* weight, const float* bias, Size n, Size p, Size k, Size c, int threads) {
+    std::vector<float> mean(n * k);
+    means(mean.data(), y, u, weight, bias, n, p, k, c, threads);
+}
+
+// u = relu(u), and SE's mask (n, c) of the branch, whose mean is y: sigmoid(second relu(first y + bias1) + bias2), with
 // first (d, c), and second (d, c) for its transpose.
 extern "C" void excite(
-    float* mask, const float* y, const float* first, const float* bias1, const float* second, const float* bias2,
-    Size n, Size c, Size d, int threads) {
+    float* mask, float* u, const float* weight, const float* bias, const float* first, const float* bias1,
+    const float* second, const float* bias2, Size n, Size p, Size k, Size c, Size d, int threads) {
+    std::vector<float> mean(n * k), y(n * c);
+    means(mean.data(), y.data(), u, weight, bias, n, p, k, c, threads);
 #pragma omp parallel num_threads(threads)
     {
         std::vector<float> hidden(d);
 #pragma omp for schedule(static)
         for (Size s = 0; s < n; s++) {
-            for (Size i = 0; i < d; i++) hidden[i] = std::max(0.f, bias1[i] + dot(first + i * c, y + s * c, c));
+            for (Size i = 0; i < d; i++) hidden[i] = std::max(0.f, bias1[i] + dot(first + i * c, &y[s * c], c));
             for (Size j = 0; j < c; j += LANES) {
                 Vector score = load(bias2 + j);
                 for (Size i = 0; i < d; i++) score += hidden[i] * load(second + i * c + j);
@@ -216,12 +225,14 @@ extern "C" void remember(
         }
 }
 
-// SGE's mask, out (n, p, groups), of f = u weight + bias with weight (k, c). t = the sum of f mean(f)
-// over a group's channels is the product of u and a projection (k, groups), plus a constant. Less the mean of t over p,
-// divided by its deviation + 1e-5, times scale, plus shift, through a sigmoid. mean (n, k) and y (n, c) are those of u and f.
+// u = relu(u), and SGE's mask, out (n, p, groups), of the branch f. t = the sum of f mean(f) over a group's channels is
+// the product of u and a projection (k, groups), plus a constant. Less the mean of t over p, divided by its deviation
+// + 1e-5, times scale, plus shift, through a sigmoid.
 extern "C" void similarity(
-    float* out, const float* u, const float* mean, const float* y, const float* weight, const float* scale,
-    const float* shift, Size n, Size p, Size k, Size c, Size groups, int threads) {
+    float* out, float* u, const float* weight, const float* bias, const float* scale, const float* shift, Size n,
+    Size p, Size k, Size c, Size groups, int threads) {
+    std::vector<float> mean(n * k), y(n * c);
+    means(mean.data(), y.data(), u, weight, bias, n, p, k, c, threads);
     const Size size = c / groups;
 #pragma omp parallel num_threads(threads)
     {
@@ -234,7 +245,7 @@ extern "C" void similarity(
                 for (Size i = 0; i < k; i++) {
                     for (Size g = 0; g < width; g++)
                         projection[i * LANES + g] =
-                            dot(y + s * c + (first + g) * size, weight + i * c + (first + g) * size, size);
+                            dot(&y[s * c + (first + g) * size], weight + i * c + (first + g) * size, size);
                     offset -= mean[s * k + i] * load(&projection[i * LANES]);
                 }
                 product<1>(t.data(), u + s * p * k, projection.data(), (const float*)&offset, k, p);

@@ -64,65 +64,59 @@ def _load() -> ctypes.CDLL:
     found = ctypes.CDLL(str(path))
     tensor, size = ctypes.c_void_p, ctypes.c_int64
     found.expand.argtypes = [*6 * [tensor], *5 * [size], ctypes.c_int]
-    found.squeeze.argtypes = [*5 * [tensor], *4 * [size], ctypes.c_int]
-    found.similarity.argtypes = [*7 * [tensor], *5 * [size], ctypes.c_int]
-    found.excite.argtypes = [*6 * [tensor], *3 * [size], ctypes.c_int]
+    found.squeeze.argtypes = [*4 * [tensor], *4 * [size], ctypes.c_int]
+    found.similarity.argtypes = [*6 * [tensor], *5 * [size], ctypes.c_int]
+    found.excite.argtypes = [*8 * [tensor], *5 * [size], ctypes.c_int]
     found.remember.argtypes = [*5 * [tensor], *2 * [size], ctypes.c_int]
     for function in (found.expand, found.squeeze, found.similarity, found.excite, found.remember):
         function.restype = None
     return found
 
 
-def squeeze(u: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """``u = relu(u)`` in place, and the means over P of ``u`` and of the branch ``u weight + bias``.
+def squeeze(u: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """``u = relu(u)`` in place, and the means (N, C) over P of the branch ``u weight + bias``, which is never there.
 
     Args:
         u: (N, P, K).
         weight: (K, C).
         bias: (C,).
-
-    Returns:
-        (N, K) and (N, C).
     """
     n, p, k = u.shape
-    mean, y = u.new_empty(n, k), u.new_empty(n, len(bias))
-    _call("squeeze", mean, y, u, weight.contiguous(), bias, n, p, k, len(bias))
-    return mean, y
+    y = u.new_empty(n, len(bias))
+    _call("squeeze", y, u, weight.contiguous(), bias, n, p, k, len(bias))
+    return y
+
+
+def excite(
+    u: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, first: nn.Linear, second: nn.Linear
+) -> torch.Tensor:
+    """As :func:`squeeze`, then SE's mask (N, C) of the means ``y``: ``sigmoid(second(relu(first(y))))``."""
+    n, p, k = u.shape
+    mask = u.new_empty(n, len(bias))
+    layers = first.weight.contiguous(), first.bias, second.weight.t().contiguous(), second.bias
+    _call("excite", mask, u, weight.contiguous(), bias, *layers, n, p, k, len(bias), first.out_features)
+    return mask
 
 
 def similarity(
-    u: torch.Tensor,
-    mean: torch.Tensor,
-    y: torch.Tensor,
-    weight: torch.Tensor,
-    scale: torch.Tensor,
-    shift: torch.Tensor,
+    u: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor
 ) -> torch.Tensor:
-    """SGE's mask (N, P, G) of the branch ``f = u weight + b``, which is never there.
+    """As :func:`squeeze`, then SGE's mask (N, P, G) of the branch ``f``.
 
     ``t = sum_c mean(f)_c f_c`` over a group's channels is a projection of ``u``, ``(sum_c mean(f)_c weight_c) u``, plus
     a constant that the normalisation over P removes.
 
     Args:
         u: (N, P, K).
-        mean: (N, K), its means over P.
-        y: (N, C), those of the branch.
         weight: (K, C).
+        bias: (C,).
         scale: SGE's weight (G,).
         shift: SGE's bias (G,).
     """
     (n, p, k), groups = u.shape, len(scale)
     t = u.new_empty(n * p * groups + LANES)[: n * p * groups].view(n, p, groups)  # `expand` may read behind it
-    _call("similarity", t, u, mean, y, weight.contiguous(), scale, shift, n, p, k, y.shape[1], groups)
+    _call("similarity", t, u, weight.contiguous(), bias, scale, shift, n, p, k, len(bias), groups)
     return t
-
-
-def excite(y: torch.Tensor, first: nn.Linear, second: nn.Linear) -> torch.Tensor:
-    """SE's mask (N, C) of the means ``y`` (N, C): ``sigmoid(second(relu(first(y))))``."""
-    (n, c), mask = y.shape, torch.empty_like(y)
-    weight = second.weight.t().contiguous()
-    _call("excite", mask, y, first.weight.contiguous(), first.bias, weight, second.bias, n, c, first.out_features)
-    return mask
 
 
 def remember(inputs: torch.Tensor, hidden: torch.Tensor, before: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

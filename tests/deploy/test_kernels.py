@@ -89,24 +89,22 @@ def test_not_a_number_stays_one() -> None:
 @pytest.mark.parametrize(("n", "p", "k"), [(1, 1, 16), (3, 7, 48), (2, 1030, 16)])
 def test_squeeze(n: int, p: int, k: int, architecture: str) -> None:
     u, weight, bias = random(n, p, k), random(k, 96), random(96)
-    expected = u.clamp_min(0)
-    mean, y = kernels.squeeze(u, weight, bias)
-    assert torch.equal(u, expected)
-    assert torch.allclose(mean.double(), expected.double().mean(1), atol=0, rtol=1e-6)
-    assert torch.allclose(y.double(), mean.double() @ weight.double() + bias.double(), atol=1e-5, rtol=1e-5)
+    relu = u.clamp_min(0)
+    y = kernels.squeeze(u, weight, bias)
+    assert torch.equal(u, relu)
+    assert torch.allclose(y.double(), relu.double().mean(1) @ weight.double() + bias.double(), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("n", "height", "width", "groups"), [(2, 3, 5, 4), (1, 4, 4, 32), (3, 1, 1, 4), (2, 2, 5, 24)])
 def test_similarity(n: int, height: int, width: int, groups: int, architecture: str) -> None:
     """SGE as plain loops over the branch that the kernel never computes: G below, at and across a vector's width."""
     k, c = 16, 96
-    u, weight, bias = random(n, height * width, k), random(k, c), random(c)
+    u, weight, bias = random(n, height * width, k).relu(), random(k, c), random(c)
     scale, shift = random(groups), random(groups) + 1
     f = (u.double() @ weight.double() + bias.double()).transpose(1, 2).reshape(n, c, height, width).numpy()
     out = references.sge(f, {"weight": scale.double().numpy(), "bias": shift.double().numpy()})
     expected = np.divide(out, f)[:, :: c // groups].reshape(n, groups, -1).transpose(0, 2, 1)
-    mean = u.mean(1)
-    mask = kernels.similarity(u, mean, torch.addmm(bias, mean, weight), weight, scale, shift)
+    mask = kernels.similarity(u, weight, bias, scale, shift)
     assert mask.shape == (n, height * width, groups)
     assert np.abs(mask.double().numpy() - expected).max() < 1e-5
 
@@ -117,11 +115,12 @@ def test_excite(n: int, c: int, d: int, architecture: str) -> None:
     attention = SE(c, c // d).requires_grad_(False)
     references.randomize(attention)
     attention.fc2.bias[:8] = torch.tensor([-200.0, -87.5, -80.0, -20.0, 20.0, 80.0, 200.0, 0.0])
-    y = random(n, c)
-    expected = references.se(y.double().numpy()[:, :, None, None], references.weights_of(attention))[:, :, 0, 0]
-    mask = kernels.excite(y, attention.fc1, attention.fc2)
-    assert np.abs((mask * y).double().numpy() - expected).max() < 1e-6
-    assert torch.allclose(mask, attention.mask(y, None)[0], atol=1e-30, rtol=1e-5)
+    u, weight, bias = random(n, 3, 16).relu(), random(16, c), random(c)
+    y = u.double().mean(1) @ weight.double() + bias.double()
+    expected = references.se(y.numpy()[:, :, None, None], references.weights_of(attention))[:, :, 0, 0]
+    mask = kernels.excite(u, weight, bias, attention.fc1, attention.fc2)
+    assert np.abs(mask.double().numpy() * y.numpy() - expected).max() < 1e-5
+    assert torch.allclose(mask, attention.mask(y.float(), None)[0], atol=1e-30, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("n", "c"), [(1, 32), (5, 96)])
