@@ -197,7 +197,7 @@ extern "C" void excite(
         std::vector<float> hidden(d);
 #pragma omp for schedule(static)
         for (Size s = 0; s < n; s++) {
-            for (Size i = 0; i < d; i++) hidden[i] = std::max(0.f, bias1[i] + dot(first + i * c, &y[s * c], c));
+            for (Size i = 0; i < d; i++) hidden[i] = std::max(bias1[i] + dot(first + i * c, &y[s * c], c), 0.f);
             for (Size j = 0; j < c; j += LANES) {
                 Vector score = load(bias2 + j);
                 for (Size i = 0; i < d; i++) score += hidden[i] * load(second + i * c + j);

@@ -34,7 +34,7 @@ def library() -> ctypes.CDLL | None:
     """
     try:
         return _load()
-    except (OSError, ValueError, subprocess.CalledProcessError) as error:
+    except (OSError, ValueError, RuntimeError, subprocess.CalledProcessError) as error:  # RuntimeError: no home
         reason = str(error)
         if isinstance(error, subprocess.CalledProcessError):
             reason = f"{error.cmd[0]} failed: {(error.stderr.strip() or reason).splitlines()[0]}"
