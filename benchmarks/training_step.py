@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from ean_core import EANResNet
 from ean_core.analysis.timing import interleave, ratio
+from ean_core.engine.memory import keep_freed_memory
 from ean_core.engine.run import print_table
 from ean_core.search.supernet import sample_scheme
 
@@ -56,7 +57,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=10, help="rounds")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--size", type=int, default=160)
+    parser.add_argument("--keep-memory", action="store_true", help="as tools/train.py does it")
     args = parser.parse_args()
+    if args.keep_memory:
+        keep_freed_memory()
     torch.manual_seed(0)
     x, y = torch.randn(args.batch, 3, args.size, args.size), torch.randint(1000, (args.batch,))
     last = x.to(memory_format=torch.channels_last)

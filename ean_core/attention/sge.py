@@ -36,11 +36,14 @@ class SGE(Attention):
     def forward(self, x: torch.Tensor, state: State = None) -> tuple[torch.Tensor, State]:
         """Recalibrate ``x`` (N, C, H, W)."""
         grouped = x.unflatten(1, (self.groups, -1))  # (N, G, C/G, H, W)
-        t = (grouped * grouped.mean((3, 4), keepdim=True)).sum(2)  # (N, G, H, W)
+        mask = self.mask((grouped * grouped.mean((3, 4), keepdim=True)).sum(2)).to(x.dtype)
+        return (grouped * mask[:, :, None]).flatten(1, 2), state
+
+    def mask(self, t: torch.Tensor) -> torch.Tensor:
+        """The mask (N, G, H, W) of the similarities ``t``, to which a constant may have been added."""
         if t.dtype in (torch.float16, torch.bfloat16):
             t = t.float()
         t = t - t.mean((2, 3), keepdim=True)
         if t[0, 0].numel() > 1:
             t = t / (t.std((2, 3), keepdim=True) + 1e-5)
-        mask = torch.sigmoid(t * self.weight[:, None, None] + self.bias[:, None, None]).to(x.dtype)
-        return (grouped * mask[:, :, None]).flatten(1, 2), state
+        return torch.sigmoid(t * self.weight[:, None, None] + self.bias[:, None, None])

@@ -94,22 +94,31 @@ def run_torch(
     block: Block, attention: Attention | None, x: torch.Tensor, state: State, in_place: bool
 ) -> tuple[torch.Tensor, State]:
     """One block by the operations of torch, in place on its own branch if asked to."""
-    mask = None
-    if isinstance(attention, ChannelAttention) and isinstance(block, Bottleneck):
+    mask = None  # (N, C, 1, 1) or (N, G, H, W)
+    if isinstance(block, Bottleneck) and isinstance(attention, SGE | ChannelAttention):
         u = F.relu(block.conv2(F.relu(block.conv1(x), in_place)), in_place)
-        y = F.linear(u.mean((2, 3)), block.conv3.weight.flatten(1), block.conv3.bias)
-        mask, state = attention.mask(y, state)
+        weight = block.conv3.weight.flatten(1)
+        y = F.linear(u.mean((2, 3)), weight, block.conv3.bias)
+        if isinstance(attention, SGE):
+            groups = attention.groups
+            means, weights = y.view(len(y), groups, -1).transpose(0, 1), weight.view(groups, -1, weight.shape[1])
+            projection = torch.bmm(means, weights).transpose(0, 1)  # (N, G, K)
+            mask = attention.mask(torch.bmm(projection, u.flatten(2)).unflatten(2, u.shape[2:])).to(u.dtype)
+        else:
+            mask, state = attention.mask(y, state)
+            mask = mask[:, :, None, None]
         f = block.conv3(u)
     else:
         f = block.residual(x)
         if isinstance(attention, ChannelAttention):
             mask, state = attention.mask(f.mean((2, 3)), state)
+            mask = mask[:, :, None, None]
         elif attention is not None:
             f, state = attention(f, state)
     identity = x if block.downsample is None else block.downsample(x)
-    out = f if in_place else None
-    if mask is not None:
-        f = torch.addcmul(identity, f, mask[:, :, None, None], out=out)
+    if mask is None:
+        f = torch.add(f, identity, out=f if in_place else None)
     else:
-        f = torch.add(f, identity, out=out)
+        z, f = (t.unflatten(1, (mask.shape[1], -1)) for t in (identity, f))  # (N, G, C/G, H, W)
+        f = torch.addcmul(z, f, mask[:, :, None], out=f if in_place else None).flatten(1, 2)
     return F.relu(f, in_place), state

@@ -7,6 +7,8 @@ import functools
 import sys
 from collections.abc import Callable, Sequence
 
+from ean_core.engine.memory import keep_freed_memory
+
 Main = Callable[[Sequence[str] | None], None]
 
 
@@ -25,11 +27,12 @@ def command(main: Main) -> Main:
     """Decorate a tool's ``main(argv)``: a user's mistake prints one line and exits with status 2.
 
     ``ValueError``, ``OSError``, and ``KeyError`` (MMEngine's word for an unknown type) count as such; ``--debug`` lets
-    them through. Ctrl-C exits with status 130.
+    them through. Ctrl-C exits with status 130. The process keeps the memory that it frees (``memory.py``).
     """
 
     @functools.wraps(main)
     def run(argv: Sequence[str] | None = None) -> None:
+        keep_freed_memory()
         try:
             main(argv)
         except KeyboardInterrupt:
