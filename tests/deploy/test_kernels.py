@@ -1,5 +1,7 @@
 """The compiled loops against the equations in float64, and what happens where they cannot be compiled."""
 
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +16,10 @@ from tests.deploy.test_fuse import NETWORKS, build, difference, images, referenc
 
 CAPABILITY = torch.backends.cpu.get_cpu_capability()
 RUNS_HERE = {"AVX512": ["AVX512", "AVX2"], "AVX2": ["AVX2"]}.get(CAPABILITY, [])
-pytestmark = pytest.mark.skipif(not RUNS_HERE, reason=f"the loops are for AVX2 and AVX-512, not for {CAPABILITY}")
+pytestmark = [
+    pytest.mark.skipif(not RUNS_HERE, reason=f"the loops are for AVX2 and AVX-512, not for {CAPABILITY}"),
+    pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="no C++ compiler"),
+]
 
 
 @pytest.fixture(autouse=True)
