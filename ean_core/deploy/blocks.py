@@ -101,7 +101,8 @@ def run_torch(
         y = F.linear(u.mean((2, 3)), weight, block.conv3.bias)
         if isinstance(attention, SGE):
             groups = attention.groups
-            means, weights = y.view(len(y), groups, -1).transpose(0, 1), weight.view(groups, -1, weight.shape[1])
+            weights = weight.unflatten(0, (groups, -1))  # (G, C/G, K)
+            means = y.unflatten(1, (groups, -1)).transpose(0, 1)  # (G, N, C/G)
             projection = torch.bmm(means, weights).transpose(0, 1)  # (N, G, K)
             mask = attention.mask(torch.bmm(projection, u.flatten(2)).unflatten(2, u.shape[2:])).to(u.dtype)
         else:

@@ -64,7 +64,7 @@ class FusedStage(Stage):
         """Whether the compiled loops can do this; subclasses of tensors may have no data."""
         inner = [block.conv3.in_channels for block in self.blocks if isinstance(block, Bottleneck)]
         plain = type(x) is torch.Tensor and x.dtype == torch.float32 and x.device.type == "cpu"
-        return plain and all(k % kernels.LANES == 0 for k in inner)
+        return plain and x.numel() > 0 and all(k % kernels.LANES == 0 for k in inner)
 
 
 def by_inputs(weight: torch.Tensor) -> torch.Tensor:

@@ -157,7 +157,15 @@ def test_same_function_without_them(name: str, attention: str, monkeypatch: pyte
         assert max(map(difference, fuse(net)(x), expected)) < tolerance(net, x, expected)
 
 
-def test_gradients_flow(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("attention", ["none", "SE", "DIA"])  # SGE has no answer to it, fused or not
+def test_no_images(attention: str) -> None:
+    """An empty batch has an empty answer."""
+    net, x = build("cifar29", attention), torch.empty(0, 3, 17, 13)
+    with torch.inference_mode():
+        assert fuse(net)(x)[-1].shape == net(x)[-1].shape
+
+
+def test_gradients_flow() -> None:
     """Where an image has a gradient, nothing may happen behind autograd's back."""
     net, x = build("cifar29", "SE"), images("cifar29", 2)
     grads = []
