@@ -2,19 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from importlib.util import module_from_spec, spec_from_file_location
-from itertools import count
 from pathlib import Path
 
 import pytest
 
+from ean_testing.runs import new_name
+
 ROOT = Path(__file__).resolve().parents[1]
 Run = Callable[..., Path]
-_numbers = count()
-
-
-def new_name() -> str:
-    """A config option: MMEngine mixes up the logs of runs in one process that have one name and begin in one second."""
-    return f"experiment_name=run{next(_numbers)}"
 
 
 @pytest.fixture(scope="session")

@@ -19,11 +19,11 @@ from importlib import import_module
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[0:0] = [str(ROOT), str(ROOT / "tests")]
 os.environ["OMP_NUM_THREADS"] = "1"
 
-from tests.document_world import make_world  # noqa: E402
-from tests.documents import Command, commands, documents, files, program, reason_not_run  # noqa: E402
+from ean_testing.document_world import make_world  # noqa: E402
+from ean_testing.documents import Command, commands, documents, files, program, reason_not_run  # noqa: E402
 
 LOADERS = [f"{part}_dataloader.num_workers=0" for part in ("train", "val", "test")]
 FEW = ["train_dataloader.batch_size=2", "train_cfg.max_epochs=1", "train_cfg.val_interval=1", *LOADERS]

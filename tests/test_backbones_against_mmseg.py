@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ean_core import EANResNet
-from tests.references import randomize
+from ean_testing.references import randomize
 
 with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
     warnings.simplefilter("ignore")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.documents import Command, commands, documents, files, program, reason_not_run
+from ean_testing.documents import Command, commands, documents, files, program, reason_not_run
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXTS = documents()

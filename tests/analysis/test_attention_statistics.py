@@ -8,8 +8,8 @@ import torch
 
 from ean_core import ConnectionScheme
 from ean_core.analysis.attention_statistics import attention_statistics, to_csv
-from tests.core.tiny import BLOCKS, KINDS, images, tiny
-from tests.references import attend, weights_of
+from ean_testing.references import attend, weights_of
+from ean_testing.tiny import BLOCKS, KINDS, images, tiny
 
 SCHEME = "101-000-011"
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 pytest.importorskip("pytorch_grad_cam")
 
 from ean_core.analysis.gradcam import caption, draw, explain
-from tests.core.tiny import KINDS, tiny
+from ean_testing.tiny import KINDS, tiny
 
 MEAN, STD = (120.0, 110.0, 100.0), (60.0, 55.0, 50.0)
 CLASSES = ("background", "cat", "dog", "owl")

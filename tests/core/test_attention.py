@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ean_core.attention import ATTENTION, SE, SGE, Attention, build_attention
-from tests.references import attend, randomize, weights_of
+from ean_testing.references import attend, randomize, weights_of
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "SE": {"type": "SE", "reduction": 4},

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from tests.core.tiny import KINDS, assert_equal, images, tiny
+from ean_testing.tiny import KINDS, assert_equal, images, tiny
 
 
 @pytest.mark.parametrize("frozen", [-1, 0, 1, 3])

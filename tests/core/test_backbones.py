@@ -13,8 +13,8 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from ean_core import ConnectionScheme, EANCifarResNet, EANResNet
-from tests.core.tiny import CONFIGS, KINDS, assert_equal, images, tiny
-from tests.references import randomize
+from ean_testing.references import randomize
+from ean_testing.tiny import CONFIGS, KINDS, assert_equal, images, tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 SE = CONFIGS["SE"]

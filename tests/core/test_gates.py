@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from ean_core import ConnectionScheme, EANCifarResNet
-from tests.core.tiny import BLOCKS, KINDS, assert_equal, tiny
-from tests.core.tiny import images as tiny_images
-from tests.references import attend, weights_of
+from ean_testing.references import attend, weights_of
+from ean_testing.tiny import BLOCKS, KINDS, assert_equal, tiny
+from ean_testing.tiny import images as tiny_images
 
 images = partial(tiny_images, dtype=torch.float64)
 

@@ -8,7 +8,7 @@ from torch import nn
 from ean_core import ConnectionScheme, EANResNet
 from ean_core.backbones.weights import load_backbone
 from ean_core.search.evaluator import forward_schemes
-from tests.references import randomize
+from ean_testing.references import randomize
 
 SE = {"type": "SE", "reduction": 4}
 SCHEME = "10-01-11-01"

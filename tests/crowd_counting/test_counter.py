@@ -9,8 +9,8 @@ from torch import nn
 
 from crowd_counting.counter import CrowdCounter
 from ean_core.deploy import fuse
+from ean_testing.references import randomize
 from segmentation.stack import import_mmseg
-from tests.references import randomize
 
 HEAD = {"type": "crowd_counting.head.CSRNetHead", "channels": (16, 8)}
 LOSS = {"type": "crowd_counting.losses.DensityLoss"}

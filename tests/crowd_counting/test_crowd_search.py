@@ -14,7 +14,7 @@ from crowd_counting.dataset import CrowdDataset
 from crowd_counting.search import build_evaluator, count_loss
 from ean_core import ConnectionScheme
 from ean_core.search import build_reward
-from tests.references import randomize
+from ean_testing.references import randomize
 
 
 @pytest.fixture(scope="module")

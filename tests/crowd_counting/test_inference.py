@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 
 from crowd_counting import inference
-from tests.references import randomize
+from ean_testing.references import randomize
 
 CFG = Config({
     "model": {

@@ -6,7 +6,7 @@ from torch import nn
 
 from crowd_counting.counter import CrowdCounter
 from crowd_counting.tiling import check_tiling, starts, tiled
-from tests.references import randomize
+from ean_testing.references import randomize
 
 PREPROCESSOR = {
     "type": "crowd_counting.preprocess.CrowdPreprocessor", "mean": [120, 110, 100], "std": [60, 58, 56], "multiple": 8,

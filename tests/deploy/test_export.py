@@ -18,8 +18,8 @@ from torch import nn
 import ean_core.deploy.export as exporting
 from ean_core.deploy.export import SUFFIXES, AnySizePool, export, read_description
 from ean_core.inference import Predictor, load
+from ean_testing.checkpoints import ROOT, classification_config, crowd_config, save, segmentation_config
 from segmentation.voc import CLASSES, PALETTE
-from tests.inference.checkpoints import ROOT, classification_config, crowd_config, save, segmentation_config
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 NAMES = ("cat", "dog", "fox", "owl", "ape", "bee", "ant")

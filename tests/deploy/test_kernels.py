@@ -11,8 +11,8 @@ import torch
 
 from ean_core.attention import DIA, SE
 from ean_core.deploy import fuse, kernels
-from tests import references
-from tests.deploy.test_fuse import NETWORKS, build, difference, images, reference, tolerance
+from ean_testing import references
+from ean_testing.fused import NETWORKS, build, difference, images, reference, tolerance
 
 CAPABILITY = torch.backends.cpu.get_cpu_capability()
 RUNS_HERE = {"AVX512": ["AVX512", "AVX2"], "AVX2": ["AVX2"]}.get(CAPABILITY, [])

@@ -10,8 +10,7 @@ from PIL import Image, ImageOps
 from torch.nn import functional as F
 
 from ean_core.inference import load
-from segmentation.voc import CLASSES, PALETTE
-from tests.inference.checkpoints import (
+from ean_testing.checkpoints import (
     CLS,
     SEG,
     build,
@@ -20,6 +19,7 @@ from tests.inference.checkpoints import (
     save,
     segmentation_config,
 )
+from segmentation.voc import CLASSES, PALETTE
 
 NAMES = ("cat", "dog", "fox", "owl", "ape", "bee", "ant")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.inference.checkpoints import ROOT, classification_config, save
+from ean_testing.checkpoints import ROOT, classification_config, save
 
 
 def test_the_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

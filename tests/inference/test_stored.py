@@ -10,7 +10,7 @@ from mmengine.config import Config
 
 from ean_core.inference import load
 from ean_core.inference.stored import check_types, parse_config, stored_config
-from tests.inference.checkpoints import CLS, SEG, classification_config, save, segmentation_config
+from ean_testing.checkpoints import CLS, SEG, classification_config, save, segmentation_config
 
 
 @pytest.mark.parametrize("path", [SEG, CLS])

@@ -18,8 +18,8 @@ from ean_core.search import compare as module
 from ean_core.search.log import read_log
 from ean_core.search.loop import search
 from ean_core.search.strategy import STRATEGIES, build_strategy
-from tests.conftest import new_name
-from tests.search.synthetic import BLOCKS, OPTIMUM, evaluate, reward
+from ean_testing.runs import new_name
+from ean_testing.synthetic import BLOCKS, OPTIMUM, evaluate, reward
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = str(ROOT / "configs" / "search" / "se_cifar100.py")

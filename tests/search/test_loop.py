@@ -17,7 +17,7 @@ from ean_core.search.log import SearchLog, read_log
 from ean_core.search.loop import search
 from ean_core.search.reward import Reward, build_reward
 from ean_core.search.strategy import build_strategy
-from tests.search.synthetic import BLOCKS, OPTIMUM, accuracy, evaluate
+from ean_testing.synthetic import BLOCKS, OPTIMUM, accuracy, evaluate
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -191,7 +191,7 @@ def test_killed_at_several_points_a_search_ends_with_the_same_log(tmp_path: Path
     whole = (tmp_path / "whole" / "search.jsonl").read_bytes()
     log = tmp_path / "killed" / "search.jsonl"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tests.search.synthetic", str(log.parent), "policy_gradient", "25"]
+    command = [sys.executable, "-m", "ean_testing.synthetic", str(log.parent), "policy_gradient", "25"]
     for part in (0.01, 0.35, 0.7):  # of the log
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
         while process.poll() is None and (not log.is_file() or log.stat().st_size < part * len(whole)):

@@ -8,7 +8,7 @@ from matplotlib.image import imread
 from ean_core.analysis.plots import plot_search
 from ean_core.search.loop import search
 from ean_core.search.strategy import build_strategy
-from tests.search.synthetic import BLOCKS, evaluate
+from ean_testing.synthetic import BLOCKS, evaluate
 
 
 @pytest.mark.parametrize("name", ["policy_gradient", "hsp"])  # with and without curiosity and p

@@ -12,7 +12,7 @@ from ean_core.search.policy_gradient import PolicyGradient, reinforce_loss, repl
 from ean_core.search.replay import ReplayBuffer
 from ean_core.search.rnd import Curiosity
 from ean_core.search.strategy import to_bits
-from tests.search.synthetic import BLOCKS, OPTIMUM, reward
+from ean_testing.synthetic import BLOCKS, OPTIMUM, reward
 
 M = sum(BLOCKS)
 

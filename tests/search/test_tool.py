@@ -22,7 +22,7 @@ from ean_core.checkpoint import read_checkpoint
 from ean_core.engine import SaveHook
 from ean_core.search.log import read_log
 from ean_core.search.reward import Reward, build_reward
-from tests.conftest import new_name
+from ean_testing.runs import new_name
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = str(ROOT / "configs" / "search" / "se_cifar100.py")

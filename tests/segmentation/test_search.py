@@ -14,8 +14,8 @@ from ean_core.backbones.base import StagedBackbone
 from ean_core.checkpoint import read_checkpoint
 from ean_core.search.log import read_log
 from ean_core.search.supernet import sample_scheme
+from ean_testing.runs import new_name
 from segmentation.search import Enlarge, summarise
-from tests.conftest import new_name
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCKS = (2, 2, 2, 2)

@@ -10,7 +10,7 @@ import torch
 from ean_core.checkpoint import read_checkpoint, write_checkpoint
 from ean_core.scheme import ConnectionScheme
 from ean_core.search.strategy import STRATEGIES, Strategy, build_strategy
-from tests.search.synthetic import BLOCKS, OPTIMUM, reward
+from ean_testing.synthetic import BLOCKS, OPTIMUM, reward
 
 M = sum(BLOCKS)
 

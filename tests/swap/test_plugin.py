@@ -12,7 +12,7 @@ from torch import nn
 
 from ean_core import EANResNet
 from ean_core.attention import Plugin
-from tests.references import attend, randomize, weights_of
+from ean_testing.references import attend, randomize, weights_of
 
 with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
     warnings.simplefilter("ignore")

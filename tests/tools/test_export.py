@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import ean_core.deploy.export as exporting
-from tests.inference.checkpoints import classification_config, save
+from ean_testing.checkpoints import classification_config, save
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 NAMES = ("cat", "dog", "fox", "owl", "ape", "bee", "ant")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from tests.references import attend, weights_of
+from ean_testing.references import attend, weights_of
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.inference.checkpoints import CLS, classification_config, save
+from ean_testing.checkpoints import CLS, classification_config, save
 
 NAMES = ("cat", "dog", "fox", "owl", "ape", "bee", "ant")
 Tool = Callable[[list[str]], None]

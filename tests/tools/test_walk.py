@@ -12,7 +12,7 @@ from mmengine.config import Config
 from classification.toy import make_toy
 from ean_core.checkpoint import read_checkpoint
 from ean_core.scheme import ConnectionScheme
-from tests.conftest import new_name
+from ean_testing.runs import new_name
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCKS = (2, 2, 2, 2)

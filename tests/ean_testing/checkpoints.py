@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 
-from tests.references import randomize
+from ean_testing.references import randomize
 
 ROOT = Path(__file__).resolve().parents[2]
 SEG = str(ROOT / "configs" / "seg" / "ean_se_voc.py")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ean_core import EANCifarResNet
-from tests.references import randomize
+from ean_testing.references import randomize
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "SE": {"type": "SE", "reduction": 4},

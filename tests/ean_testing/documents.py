@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 WORDS = ("python", "make", "pip", "torchrun", ".", ".ci/run", ".venv/bin/python", ".venv/bin/ruff", "pre-commit")
 
 # What tests/run_documents.py leaves out: the beginning of a command, after "VARIABLE=value", and the reason.
