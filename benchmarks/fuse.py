@@ -27,10 +27,10 @@ from torch import nn
 
 from ean_core import EANCifarResNet, EANResNet
 from ean_core.analysis.complexity import count_macs, peak_bytes
-from ean_core.analysis.timing import interleave, ratio
 from ean_core.deploy import fuse
-from ean_core.deploy.blocks import run_torch
-from ean_core.engine.run import print_table
+from ean_core.deploy.fused_blocks import run_torch
+from ean_core.terminal import print_table
+from ean_core.timing import interleave, ratio
 
 SE, SGE, DIA = ({"type": "SE", "reduction": 16}, {"type": "SGE", "groups": 4}, {"type": "DIA", "reduction": 4})
 CIFAR = partial(EANCifarResNet, depth=164)

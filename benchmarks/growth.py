@@ -6,7 +6,6 @@ Prints a table for each and draws OUT, by default docs/images/benchmark_growth.p
 from __future__ import annotations
 
 import argparse
-import io
 import statistics
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,11 +18,11 @@ from matplotlib.figure import Figure
 
 from ean_core import ConnectionScheme, EANCifarResNet, EANResNet
 from ean_core.analysis.complexity import peak_bytes
-from ean_core.analysis.timing import interleave
 from ean_core.deploy import fuse
-from ean_core.engine.run import print_table
-from ean_core.files import write_atomic
+from ean_core.figures import save_figure
 from ean_core.search.evaluator import Evaluator
+from ean_core.terminal import print_table
+from ean_core.timing import interleave
 
 SE = {"type": "SE", "reduction": 16}
 Curve = tuple[list[float], list[float], list[float]]  # sizes, milliseconds, megabytes
@@ -63,7 +62,7 @@ def by_size(sizes: Sequence[int], repeats: int) -> tuple[Curve, Curve]:
 def by_depth(repeats: int) -> tuple[Curve, Curve]:
     """Share-full SE, fused: ResNets at 224 px, batch 2, and CIFAR's at 32 px, batch 20."""
     large, small = images(2, 224), images(20, 32)
-    nets = {d: partial(fuse(EANResNet(d, SE)), large) for d in (50, 101, 152)}
+    nets = {d: partial(fuse(EANResNet(d, attention=SE)), large) for d in (50, 101, 152)}
     cifar = {d: partial(fuse(EANCifarResNet(d, attention=SE)), small) for d in (29, 56, 83, 110, 137, 164)}
     first = sweep("Share-full SE ResNet, fused, batch 2, 224 px, by depth", nets, repeats)
     return first, sweep("Share-full SE CIFAR ResNet, fused, batch 20, by depth", cifar, repeats)
@@ -100,7 +99,7 @@ def by_schemes(repeats: int) -> Curve:
     """A search's evaluator on 20 images: different random schemes of one ResNet-56 at once."""
     net = EANCifarResNet(56, attention=SE)
     evaluate = Evaluator(
-        net, lambda outs: outs[-1].mean((2, 3)), [(images(20, 32), torch.zeros(20, dtype=torch.int64))]
+        net, head=lambda outs: outs[-1].mean((2, 3)), batches=[(images(20, 32), torch.zeros(20, dtype=torch.int64))]
     )
     draw = torch.Generator().manual_seed(0)
     schemes = [ConnectionScheme.random(net.blocks, 0.5, draw) for _ in range(32)]
@@ -138,9 +137,7 @@ def draw(path: Path, panels: Sequence[tuple[str, str, dict[str, Curve], bool]]) 
     memory.set(title="memory by image size", xlabel="side, pixels", ylabel="peak of the activations, MB")
     memory.grid(alpha=0.3)
     memory.legend(fontsize=8)
-    png = io.BytesIO()
-    figure.savefig(png, dpi=100, format="png")
-    write_atomic(path, png.getvalue())
+    save_figure(figure, path, dpi=100)
 
 
 def main() -> None:

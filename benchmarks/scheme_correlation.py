@@ -21,29 +21,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.registry import MODELS
 
-from ean_core.analysis.correlation import compare_groups, correlate, plot_correlation
+from ean_core.analysis.correlation import compare_groups, correlate
 from ean_core.engine import train
-from ean_core.engine.cli import command, make_parser
-from ean_core.engine.config import add_config_options, load_config
-from ean_core.files import write_atomic
+from ean_core.engine.cli import add_config_options, command, config_of, make_parser
+from ean_core.engine.models import blueprint
+from ean_core.errors import UserError
+from ean_core.figures import save_figure
+from ean_core.figures.supernet_correlation import supernet_correlation
+from ean_core.files import read_json_lines, write_atomic
 from ean_core.scheme import ConnectionScheme
-from ean_core.search.log import read_log
 
 
 def settings_of(args: argparse.Namespace) -> tuple[str, tuple[int, ...]]:
     """A hash of what all trainings have in common, and the blocks of the network."""
-    cfg = load_config(args)
+    cfg = config_of(args)
     keys = ("model", "optim_wrapper", "param_scheduler", "train_cfg", "train_dataloader", "test_dataloader")
     text = json.dumps([cfg[key] for key in (*keys, "randomness")], default=str, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12], MODELS.build(cfg.model.backbone).blocks
+    return hashlib.sha256(text.encode()).hexdigest()[:12], blueprint(cfg.model.backbone).blocks
 
 
 def train_scheme(args: argparse.Namespace, scheme: ConnectionScheme) -> dict[str, float]:
     """Train one scheme in a folder that is then thrown away: its last top-1 accuracy in % and the seconds it took."""
     with tempfile.TemporaryDirectory() as folder:
-        cfg = load_config(argparse.Namespace(**{**vars(args), "scheme": str(scheme), "work_dir": folder}))
+        cfg = config_of(argparse.Namespace(**{**vars(args), "scheme": str(scheme), "work_dir": folder}))
         cfg.train_cfg.val_interval = cfg.train_cfg.max_epochs  # the accuracy of the end is all that counts
         cfg.experiment_name = f"scheme_{scheme}"
         start = time.perf_counter()
@@ -57,9 +58,9 @@ def train_scheme(args: argparse.Namespace, scheme: ConnectionScheme) -> dict[str
 def train_all(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Train what the file does not hold yet, a line each; the lines of the schemes asked for."""
     key, blocks = settings_of(args)
-    done = read_log(args.out)
+    done = read_json_lines(args.out)
     if any(line["key"] != key for line in done):
-        raise ValueError(f"'{args.out}' was made with another config or other options: choose another --out")
+        raise UserError(f"'{args.out}' was made with another config or other options: choose another --out")
     generator = torch.Generator().manual_seed(args.seed)
     drawn: dict[str, str] = {}
     while len(drawn) < min(args.random, 2 ** sum(blocks)):
@@ -80,10 +81,10 @@ def train_all(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 def report(lines: Sequence[dict[str, Any]], log: Path, picture: Path) -> None:
     """Correlate with the supernet's accuracies in a search log, test the groups, draw."""
-    accuracies = {entry["scheme"]: entry["accuracy"] for entry in read_log(log) if not entry["failed"]}
+    accuracies = {entry["scheme"]: entry["accuracy"] for entry in read_json_lines(log) if not entry["failed"]}
     missing = [line["scheme"] for line in lines if line["scheme"] not in accuracies]
     if missing:
-        raise ValueError(f"'{log}' has no accuracy of {missing[0]} (and {len(missing) - 1} more schemes)")
+        raise UserError(f"'{log}' has no accuracy of {missing[0]} (and {len(missing) - 1} more schemes)")
     supernet: dict[str, list[float]] = {}
     alone: dict[str, list[float]] = {}
     for line in lines:
@@ -91,16 +92,17 @@ def report(lines: Sequence[dict[str, Any]], log: Path, picture: Path) -> None:
         alone.setdefault(line["group"], []).append(line["accuracy"])
     unique = {line["scheme"]: line["accuracy"] for line in lines}  # a scheme in both groups counts once
     found = correlate([accuracies[scheme] for scheme in unique], list(unique.values()))
-    print(
-        f"{found.n} schemes: Pearson {found.pearson:.3f} (p = {found.pearson_p:.2g}), "
-        f"Kendall {found.kendall:.3f} (p = {found.kendall_p:.2g})"
-    )
+    title = f"{found.n} schemes: Pearson {found.pearson:.3f} (p = {found.pearson_p:.2g}), "
+    title += f"Kendall {found.kendall:.3f} (p = {found.kendall_p:.2g})"
+    print(title)
+    groups = ""
     if len(alone) == 2:
         test = compare_groups(*alone.values())
         for group, mean, sd in zip(alone, test.means, test.sds, strict=True):
             print(f"{group:<8} {len(alone[group])} schemes: {mean:.2f} ± {sd:.2f} %")
         print(f"Welch's t-test: t = {test.t:.2f}, {test.df:.1f} degrees of freedom, p = {test.p:.2g}")
-    plot_correlation(supernet, alone, found, picture)
+        groups = f"Welch's t-test: t = {test.t:.2f}, p = {test.p:.2g}"
+    save_figure(supernet_correlation(supernet, alone, title, groups), picture)
     print(f"picture  {picture}")
 
 

@@ -26,12 +26,12 @@ from torchvision.transforms import v2
 
 from classification.classifier import ImageClassifier
 from classification.datasets import build_dataset
-from classification.search import accuracy, count_right
+from classification.metric import SEARCH_METRIC
 from ean_core.checkpoint import read_checkpoint
-from ean_core.engine.cli import command, make_parser
-from ean_core.engine.config import add_config_options, load_config
+from ean_core.engine.cli import add_config_options, command, config_of, make_parser
+from ean_core.errors import UserError
 from ean_core.scheme import ConnectionScheme
-from ean_core.search.evaluator import Evaluator, Metric
+from ean_core.search.evaluator import Evaluator
 
 Scores = list[float]
 Way = Callable[[list[ConnectionScheme]], Scores]
@@ -77,10 +77,10 @@ def ours(model: ImageClassifier, batches: Sequence[Any], a_pass: int, **options:
     """The evaluator, given so many schemes at once."""
     evaluator = Evaluator(
         model.backbone,
-        model.classify,
-        batches,
-        prepare=lambda x: model.data_preprocessor({"inputs": x})["inputs"],
-        metric=Metric(count_right, accuracy),
+        head=model.classify,
+        batches=batches,
+        preprocess=lambda x: model.data_preprocessor({"inputs": x})["inputs"],
+        metric=SEARCH_METRIC,
         **options,
     )
 
@@ -100,9 +100,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2, help="of the plain way's loaders")
     args = parser.parse_args(argv)
-    cfg = load_config(args)
+    cfg = config_of(args)
     if cfg.layout != "folder":
-        raise ValueError("the plain way reads image files: give a --data-root of class folders")
+        raise UserError("the plain way reads image files: give a --data-root of class folders")
     torch.manual_seed(0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = MODELS.build(cfg.model).to(device).eval()

@@ -22,12 +22,12 @@ import numpy as np
 from mmengine.config import Config
 from PIL import Image
 
-from crowd_counting.toy import encode_mat
-from ean_core.engine.run import print_table
+from crowd_counting.toy_crowds import encode_mat
+from ean_core.terminal import print_table
 from segmentation.voc import encode_mask
 
 ROOT = Path(__file__).resolve().parents[1]
-IMPORTS = ("ean_core", "ean_core.engine", "ean_core.search", "classification.task", "segmentation.task")
+IMPORTS = ("ean_core", "ean_core.engine", "ean_core.search", "classification.application", "segmentation.application")
 CHECKS = {  # task -> (imports, the check)
     "segmentation": ("import segmentation.check as c", "c.check_voc('voc', {'train': 'SegmentationClass'}, 21)"),
     "crowd counting": ("import crowd_counting.check as c", "c.check_crowd('crowd', 'B')"),

@@ -17,10 +17,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from ean_core import EANResNet
-from ean_core.analysis.timing import interleave, ratio
-from ean_core.engine.memory import keep_freed_memory
-from ean_core.engine.run import print_table
+from ean_core.memory import keep_freed_memory
 from ean_core.search.supernet import sample_scheme
+from ean_core.terminal import print_table
+from ean_core.timing import interleave, ratio
 
 SE = {"type": "SE", "reduction": 16}
 

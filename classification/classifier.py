@@ -6,17 +6,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from mmengine.model import BaseDataPreprocessor, BaseModel
+from mmengine.model import BaseModel, ImgDataPreprocessor
 from mmengine.registry import MODELS
 from torch import nn
 from torch.nn import functional as F
 
 from classification.augment import crop_and_flip, draw_augmentation
+from ean_core.errors import UserError
+from ean_core.plug import output_channels
 
 
 @MODELS.register_module()
-class ImagePreprocessor(BaseDataPreprocessor):
-    """Move a batch of uint8 images to the device, augment it there while training, and normalise it.
+class ImagePreprocessor(ImgDataPreprocessor):
+    """MMEngine's preprocessor, which moves uint8 images to the device and normalises them, with augmentation there.
 
     Args:
         mean: Of each channel, in 0..255.
@@ -26,10 +28,8 @@ class ImagePreprocessor(BaseDataPreprocessor):
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], padding: int = 0, flip: float = 0.0) -> None:
-        super().__init__(non_blocking=True)
+        super().__init__(mean, std, non_blocking=True)
         self.padding, self.flip = padding, flip
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
     def forward(self, data: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
         """``inputs`` uint8 (N, H, W, 3) -> float32 (N, 3, H, W); the other entries only change their device."""
@@ -39,8 +39,9 @@ class ImagePreprocessor(BaseDataPreprocessor):
             images = crop_and_flip(images, *draw_augmentation(len(images), self.padding, self.flip), self.padding)
         else:
             images = images.permute(0, 3, 1, 2)
-        images = images.to(torch.float32, memory_format=torch.contiguous_format)
-        return {**data, "inputs": images.sub_(self.mean).div_(self.std)}
+        ready = super().forward({**data, "inputs": images.contiguous()}, training)
+        del ready["data_samples"]  # an entry of None that MMEngine adds
+        return ready
 
 
 @MODELS.register_module()
@@ -60,12 +61,13 @@ class ImageClassifier(BaseModel):
         init_cfg: MMEngine initialisation.
 
     Raises:
-        ValueError: Fewer than two classes, a smoothing outside [0, 1), or unknown channels.
+        UserError: Fewer than two classes, a smoothing outside [0, 1), or unknown channels.
     """
 
     def __init__(
         self,
         backbone: Mapping[str, Any],
+        *,
         num_classes: int,
         label_smoothing: float = 0.0,
         in_channels: int | None = None,
@@ -74,15 +76,12 @@ class ImageClassifier(BaseModel):
     ) -> None:
         super().__init__(dict(data_preprocessor) if data_preprocessor else None, init_cfg)
         if num_classes < 2:
-            raise ValueError(f"num_classes must be at least 2, got {num_classes}")
+            raise UserError(f"num_classes must be at least 2, got {num_classes}")
         if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
+            raise UserError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
         self.backbone = MODELS.build(dict(backbone))
         if in_channels is None:
-            channels = getattr(self.backbone, "out_channels", None)
-            if not isinstance(channels, Sequence):
-                raise ValueError(f"model.in_channels is needed: {type(self.backbone).__name__} does not tell its own")
-            in_channels = channels[max(self.backbone.out_indices)]
+            in_channels = output_channels(self.backbone, -1, "model.in_channels")
         self.head = nn.ModuleDict({"fc": nn.Linear(in_channels, num_classes)})
         self.label_smoothing = label_smoothing
 
@@ -107,15 +106,15 @@ class ImageClassifier(BaseModel):
                 ``"predict"`` and ``"tensor"``: the logits (N, K).
 
         Raises:
-            ValueError: An unknown mode, or no labels for a loss.
+            UserError: An unknown mode, or no labels for a loss.
         """
         if mode not in ("loss", "predict", "tensor"):
-            raise ValueError(f"mode must be 'loss', 'predict' or 'tensor', got {mode!r}")
+            raise UserError(f"mode must be 'loss', 'predict' or 'tensor', got {mode!r}")
         logits = self.logits(inputs)
         if mode != "loss":
             return logits
         if labels is None:
-            raise ValueError("mode 'loss' needs labels")
+            raise UserError("mode 'loss' needs labels")
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         return {"loss": loss, "top1": 100 * (logits.detach().argmax(1) == labels).float().mean()}
 

@@ -22,6 +22,7 @@ from torchvision.transforms import v2
 
 from classification.sources import Source, read_source
 from classification.splits import split_search
+from ean_core.errors import UserError
 
 Batch = dict[str, torch.Tensor]
 SEARCH_PARTS = ("search_train", "search_val")
@@ -75,7 +76,7 @@ class FileDataset(Dataset[Batch]):
         try:
             image = _open(item)
         except Exception as error:  # Pillow raises many types for damaged files
-            raise ValueError(f"image '{item}' cannot be read ({type(error).__name__}): replace it") from error
+            raise UserError(f"image '{item}' cannot be read ({type(error).__name__}): replace it") from error
         return {
             "inputs": torch.from_numpy(np.array(self.transform(image))),
             "labels": torch.tensor(self.source.labels[index]),
@@ -110,7 +111,7 @@ def build_dataset(
 
     Raises:
         FileNotFoundError: There is no such data.
-        ValueError: The data cannot be used as asked; the message says why.
+        UserError: The data cannot be used as asked; the message says why.
     """
     names = tuple(classes) if classes is not None else None
     base = "train" if part in SEARCH_PARTS else part
@@ -136,7 +137,7 @@ def load_images(root: str, layout: str, part: str, size: int, classes: tuple[str
     The last parts are remembered, so that checking the data, training and evaluation decode them once in a process.
 
     Raises:
-        ValueError: Images cannot be read; the message names the first.
+        UserError: Images cannot be read; the message names the first.
     """
     source = read_source(root, layout, part, classes)
     if isinstance(source.items, np.ndarray) and source.items.shape[1:3] == (size, size):
@@ -159,7 +160,7 @@ def check_files(source: Source) -> None:
     A JPEG is decoded at an eighth of its size: its data are read whole, so the same damage is found, in less time.
 
     Raises:
-        ValueError: There are some; the message names the first.
+        UserError: There are some; the message names the first.
     """
 
     def decode(index: int) -> None:
@@ -184,7 +185,7 @@ def _for_each(work: Any, items: NDArray[np.uint8] | list[Path]) -> None:
         failed = [found for found in pool.map(attempt, range(len(items))) if found]
     if failed:
         what = "1 image" if len(failed) == 1 else f"{len(failed):,} images"
-        raise ValueError(
+        raise UserError(
             f"{what} of {len(items):,} cannot be read, first {failed[0]}: it is truncated or no image; replace or "
             "remove it"
         )

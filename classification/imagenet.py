@@ -15,6 +15,8 @@ from torchvision.datasets.imagenet import (
     parse_val_archive,
 )
 
+from ean_core.errors import UserError
+
 SOURCE = "https://image-net.org/challenges/LSVRC/2012/2012-downloads.php"
 CLASSES, IMAGES = 1000, {"train": 1_281_167, "val": 50_000}
 
@@ -30,7 +32,7 @@ def prepare_imagenet(root: str | Path) -> str:
 
     Raises:
         FileNotFoundError: Archives are missing; the message names them.
-        ValueError: An archive is damaged, or the disk is too small.
+        UserError: An archive is damaged, or the disk is too small.
     """
     root = Path(root)
     todo = [part for part in IMAGES if not (root / part).is_dir()]
@@ -45,7 +47,7 @@ def prepare_imagenet(root: str | Path) -> str:
     for part in todo:
         size, free = (root / names[part]).stat().st_size, shutil.disk_usage(root).free
         if free < size:
-            raise ValueError(f"'{root}' has {free / 1e9:.0f} GB free, and {names[part]} unpacks to {size / 1e9:.0f} GB")
+            raise UserError(f"'{root}' has {free / 1e9:.0f} GB free, and {names[part]} unpacks to {size / 1e9:.0f} GB")
     if "devkit" in need:
         _parse(parse_devkit_archive, root, names["devkit"])
     for part, parse in (("train", parse_train_archive), ("val", parse_val_archive)):
@@ -63,7 +65,7 @@ def _parse(parse: Callable[..., None], root: Path, name: str, **options: str) ->
     except Exception as error:  # archives fail in tarfile's, gzip's, scipy's and torchvision's ways
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise ValueError(
+        raise UserError(
             f"'{root / name}' is damaged, incomplete, or another file of that name ({type(error).__name__}): fetch it "
             f"again from {SOURCE}"
         ) from error

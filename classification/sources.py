@@ -23,6 +23,7 @@ from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from classification.splits import split_test
+from ean_core.errors import UserError
 
 PARTS = {"train": ("train",), "val": ("val", "test"), "test": ("test", "val")}  # part -> folders, the first found
 
@@ -80,24 +81,24 @@ def read_classes(root: str | Path, layout: str, chosen: Sequence[str] | None = N
 
     Raises:
         FileNotFoundError: There is no such data.
-        ValueError: There are fewer than two classes, or a chosen one does not exist.
+        UserError: There are fewer than two classes, or a chosen one does not exist.
     """
     if layout in CIFAR:
         if chosen is not None:
-            raise ValueError("CIFAR's files name their own classes: leave --classes out")
+            raise UserError("CIFAR's files name their own classes: leave --classes out")
         form = CIFAR[layout]
         return tuple(_unpickle(_cifar_files(Path(root), layout) / form.meta)[form.names])
     folder = _part_folder(Path(root), "train")
     names = _subfolders(folder)
     missing = [name for name in chosen or () if name not in names]
     if missing:
-        raise ValueError(f"class '{missing[0]}' has no folder in '{folder}'")
+        raise UserError(f"class '{missing[0]}' has no folder in '{folder}'")
     if len(set(chosen or names)) != len(chosen or names):
-        raise ValueError("a class is named twice")
+        raise UserError("a class is named twice")
     if not names:
-        raise ValueError(f"'{folder}' holds no class folders: put the images into one folder a class")
+        raise UserError(f"'{folder}' holds no class folders: put the images into one folder a class")
     if len(chosen or names) < 2:
-        raise ValueError(f"'{folder}' holds a single class, '{names[0]}': at least two are needed")
+        raise UserError(f"'{folder}' holds a single class, '{names[0]}': at least two are needed")
     return tuple(chosen or names)
 
 
@@ -106,28 +107,28 @@ def read_source(root: str | Path, layout: str, part: str, chosen: Sequence[str] 
 
     Raises:
         FileNotFoundError: There is no such data.
-        ValueError: A part or layout that does not exist, a folder without images, damaged CIFAR files.
+        UserError: A part or layout that does not exist, a folder without images, damaged CIFAR files.
     """
     if part not in PARTS:
-        raise ValueError(f"part must be one of {', '.join(PARTS)}, got {part!r}")
+        raise UserError(f"part must be one of {', '.join(PARTS)}, got {part!r}")
     classes = read_classes(root, layout, chosen)
     if layout in CIFAR:
         return _read_cifar(Path(root), layout, part, classes)
     if layout != "folder":
-        raise ValueError(f"layout must be folder, {' or '.join(CIFAR)}, got {layout!r}")
+        raise UserError(f"layout must be folder, {' or '.join(CIFAR)}, got {layout!r}")
     folder = _part_folder(Path(root), part)
     unknown = [name for name in _subfolders(folder) if name not in classes] if chosen is None else []
     if unknown:
-        raise ValueError(f"class '{unknown[0]}' in '{folder}' has no folder among the training images")
+        raise UserError(f"class '{unknown[0]}' in '{folder}' has no folder among the training images")
     paths, labels = [], []
     for label, name in enumerate(classes):
         own = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in IMG_EXTENSIONS)
         if not own and (part == "train" or folder == Path(root)):
-            raise ValueError(f"class folder '{folder / name}' holds no images ({', '.join(IMG_EXTENSIONS)})")
+            raise UserError(f"class folder '{folder / name}' holds no images ({', '.join(IMG_EXTENSIONS)})")
         paths += own
         labels += [label] * len(own)
     if not paths:
-        raise ValueError(f"'{folder}' holds no images of the training classes")
+        raise UserError(f"'{folder}' holds no images of the training classes")
     source = Source(paths, np.array(labels, np.int64), classes)
     if folder != Path(root):
         return source
@@ -197,12 +198,12 @@ def _read_cifar(root: Path, layout: str, part: str, classes: tuple[str, ...]) ->
             images.append(np.asarray(entry["data"], np.uint8).reshape(-1, 3, 32, 32))
             labels.append(np.asarray(entry[form.labels], np.int64))
         except (KeyError, ValueError) as error:
-            raise ValueError(f"'{folder / name}' is not a CIFAR file: fetch the archive again") from error
+            raise UserError(f"'{folder / name}' is not a CIFAR file: fetch the archive again") from error
         if len(images[-1]) != len(labels[-1]) or not len(labels[-1]):
-            raise ValueError(f"'{folder / name}' has {len(images[-1])} images and {len(labels[-1])} labels")
+            raise UserError(f"'{folder / name}' has {len(images[-1])} images and {len(labels[-1])} labels")
     label = np.concatenate(labels)
     if label.min() < 0 or label.max() >= len(classes):
-        raise ValueError(f"'{folder}' has labels up to {label.max()}, but '{form.meta}' names {len(classes)} classes")
+        raise UserError(f"'{folder}' has labels up to {label.max()}, but '{form.meta}' names {len(classes)} classes")
     return Source(np.ascontiguousarray(np.concatenate(images).transpose(0, 2, 3, 1)), label, classes)
 
 
@@ -234,7 +235,7 @@ def _unpickle(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             content = _ArraysOnly(file, encoding="latin1").load()
     except Exception as error:  # what an unpickler raises on arbitrary bytes depends on the bytes
-        raise ValueError(f"'{path}' cannot be read ({error}): fetch the archive again") from error
+        raise UserError(f"'{path}' cannot be read ({error}): fetch the archive again") from error
     if not isinstance(content, dict):
-        raise ValueError(f"'{path}' is not a CIFAR file")
+        raise UserError(f"'{path}' is not a CIFAR file")
     return content

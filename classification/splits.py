@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ean_core.errors import UserError
+
 Indices = NDArray[np.int64]
 
 
@@ -29,16 +31,16 @@ def split_search(
         Indices of D_train and of D_val, each ascending; together every index once.
 
     Raises:
-        ValueError: ``held_out`` is not positive, or a class would have no image left to train on.
+        UserError: ``held_out`` is not positive, or a class would have no image left to train on.
     """
     if held_out < 1:
-        raise ValueError(f"held_out must be at least 1 image a class, got {held_out}")
+        raise UserError(f"held_out must be at least 1 image a class, got {held_out}")
     chosen = []
     for label in np.unique(labels):
         own = np.flatnonzero(labels == label)
         if held_out >= len(own):
             name = classes[label] if classes is not None else label
-            raise ValueError(
+            raise UserError(
                 f"cannot hold out {held_out} images a class: class '{name}' has {len(own)} training images; "
                 f"set held_out to {len(own) - 1} or less"
                 if len(own) > 1
@@ -60,13 +62,13 @@ def split_test(labels: NDArray[np.int64], fraction: float = 0.2) -> tuple[Indice
         Indices of the training and of the test images, each ascending.
 
     Raises:
-        ValueError: A class has a single image.
+        UserError: A class has a single image.
     """
     chosen = []
     for label in np.unique(labels):
         own = np.flatnonzero(labels == label)
         if len(own) < 2:
-            raise ValueError(f"class {label} has a single image: two are the least, one to train and one to test on")
+            raise UserError(f"class {label} has a single image: two are the least, one to train and one to test on")
         order = np.random.default_rng([0, int(label)]).permutation(own)
         chosen.append(order[: max(1, round(fraction * len(own)))])
     test = np.sort(np.concatenate(chosen)).astype(np.int64)

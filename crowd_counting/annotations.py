@@ -28,6 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.io import loadmat
 
+from ean_core.errors import UserError
+
 Points = NDArray[np.float64]
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 POINT_SUFFIXES = (".csv", ".json", ".npy", ".mat")
@@ -46,26 +48,26 @@ def read_points(path: str | Path) -> Points:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is not what its ending says, has other columns than two, or holds what is not a finite number.
+        UserError: It is not what its ending says, has other columns than two, or holds what is not a finite number.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"annotation '{path}' does not exist; add it (an empty .csv means no people)")
     readers = {".csv": _read_csv, ".json": _read_json, ".npy": _read_npy, ".mat": _read_mat}
     if path.suffix.lower() not in readers:
-        raise ValueError(f"'{path}' is no {', '.join(POINT_SUFFIXES[:-1])} or {POINT_SUFFIXES[-1]} file of points")
+        raise UserError(f"'{path}' is no {', '.join(POINT_SUFFIXES[:-1])} or {POINT_SUFFIXES[-1]} file of points")
     try:
         values = np.asarray(readers[path.suffix.lower()](path), np.float64)
     except Exception as error:  # damaged files surface as any of a dozen exception types
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"annotation '{path}' cannot be read: {reason}") from None
+        raise UserError(f"annotation '{path}' cannot be read: {reason}") from None
     if values.size == 0:
         return np.zeros((0, 2))
     if values.ndim != 2 or values.shape[1] != 2:
-        raise ValueError(f"annotation '{path}' has shape {values.shape}: give two columns, x and y")
+        raise UserError(f"annotation '{path}' has shape {values.shape}: give two columns, x and y")
     wrong = np.flatnonzero(~np.isfinite(values).all(axis=1))
     if len(wrong):
-        raise ValueError(f"annotation '{path}': point {wrong[0] + 1} is not finite ({len(wrong)} such): correct it")
+        raise UserError(f"annotation '{path}': point {wrong[0] + 1} is not finite ({len(wrong)} such): correct it")
     return values
 
 
@@ -80,10 +82,10 @@ def _read_csv(path: Path) -> list[list[float]]:
         columns = [header.index("x"), header.index("y")]
         rows = rows[1:]
     elif len(header) != 2:
-        raise ValueError(f"it has {len(header)} columns: keep two, x and y, or name them in a header")
+        raise UserError(f"it has {len(header)} columns: keep two, x and y, or name them in a header")
     for number, row in enumerate(rows, 1):
         if len(row) != len(header):
-            raise ValueError(f"row {number} has {len(row)} columns, not {len(header)}")
+            raise UserError(f"row {number} has {len(row)} columns, not {len(header)}")
     return [[float(row[column]) for column in columns] for row in rows]
 
 
@@ -91,10 +93,10 @@ def _read_json(path: Path) -> Any:
     content = json.loads(path.read_text(encoding="utf-8"))
     if isinstance(content, dict):
         if "points" not in content:
-            raise ValueError("the object has no 'points'")
+            raise UserError("the object has no 'points'")
         content = content["points"]
     if not isinstance(content, list):
-        raise ValueError("it is no list of [x, y]")
+        raise UserError("it is no list of [x, y]")
     return content
 
 
@@ -107,11 +109,11 @@ def _read_mat(path: Path) -> Any:
     if "annPoints" in content:
         return content["annPoints"]
     if "image_info" not in content:
-        raise ValueError("it has neither image_info (ShanghaiTech) nor annPoints (UCF-QNRF)")
+        raise UserError("it has neither image_info (ShanghaiTech) nor annPoints (UCF-QNRF)")
     try:
         return content["image_info"][0, 0][0, 0]["location"]
     except (IndexError, ValueError, TypeError):
-        raise ValueError("its image_info is not ShanghaiTech's: image_info{1}.location is missing") from None
+        raise UserError("its image_info is not ShanghaiTech's: image_info{1}.location is missing") from None
 
 
 def keep_inside(points: Points, width: int, height: int, policy: str = "drop") -> tuple[NDArray[np.float32], int]:
@@ -127,10 +129,10 @@ def keep_inside(points: Points, width: int, height: int, policy: str = "drop") -
         policy: ``"drop"`` leaves points outside out; ``"clip"`` moves them to the border, so that they still count.
 
     Raises:
-        ValueError: There is no such policy.
+        UserError: There is no such policy.
     """
     if policy not in POLICIES:
-        raise ValueError(f"out_of_frame must be {' or '.join(POLICIES)}, got {policy!r}")
+        raise UserError(f"out_of_frame must be {' or '.join(POLICIES)}, got {policy!r}")
     inside = np.all((points >= 0) & (points <= (width, height)), axis=1)
     kept = points[inside] if policy == "drop" else points
     return clamp(kept.astype(np.float32), width, height), int(np.count_nonzero(~inside))
@@ -181,10 +183,10 @@ def hold_out(samples: Sequence[Sample], order: Sequence[int], fraction: float) -
         fraction: How many: rounded, at least one, and never all.
 
     Raises:
-        ValueError: There are fewer than two samples.
+        UserError: There are fewer than two samples.
     """
     if len(samples) < 2:
-        raise ValueError(f"{len(samples)} image to train and validate on: two are the least")
+        raise UserError(f"{len(samples)} image to train and validate on: two are the least")
     chosen = set(order[: max(1, round(fraction * len(samples)))])
     return (
         [sample for index, sample in enumerate(samples) if index not in chosen],

@@ -15,6 +15,7 @@ from PIL import Image
 from crowd_counting.annotations import POINT_SUFFIXES, Sample, keep_inside, read_points
 from crowd_counting.dataset import find_split
 from crowd_counting.shanghaitech import annotation_folder, find_part
+from ean_core.errors import UserError
 from ean_core.inference.images import is_whole
 
 SHOWN = 10
@@ -35,7 +36,7 @@ def check_crowd(root: str | Path, part: str | None = None, splits: Iterable[str]
 
     Raises:
         FileNotFoundError: There is no such data.
-        ValueError: Problems were found. The first line says how many, where, and what to do; the first ten follow, one
+        UserError: Problems were found. The first line says how many, where, and what to do; the first ten follow, one
             a line.
     """
     splits = tuple(splits)
@@ -52,7 +53,7 @@ def check_crowd(root: str | Path, part: str | None = None, splits: Iterable[str]
         lines += [f"  {problem}" for problem in problems[:SHOWN]]
         if len(problems) > SHOWN:
             lines.append(f"  ... and {len(problems) - SHOWN:,} more")
-        raise ValueError("\n".join(lines))
+        raise UserError("\n".join(lines))
 
 
 def _problems(sample: Sample) -> Iterator[str]:

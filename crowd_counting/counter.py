@@ -11,6 +11,8 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 
 from crowd_counting.tiling import check_tiling, tiled
+from ean_core.errors import UserError
+from ean_core.plug import output_channels
 
 
 @MODELS.register_module()
@@ -33,12 +35,13 @@ class CrowdCounter(BaseModel):
         init_cfg: MMEngine initialisation.
 
     Raises:
-        ValueError: An option is wrong, or the channels of the backbone are not known.
+        UserError: An option is wrong, or the channels of the backbone are not known.
     """
 
     def __init__(
         self,
         backbone: Mapping[str, Any],
+        *,
         head: Mapping[str, Any],
         loss: Mapping[str, Any],
         data_preprocessor: Mapping[str, Any] | None = None,
@@ -51,7 +54,7 @@ class CrowdCounter(BaseModel):
         self.backbone = MODELS.build(dict(backbone))
         head = dict(head)
         if head.get("in_channels") is None:
-            head["in_channels"] = _channels(self.backbone, in_index)
+            head["in_channels"] = output_channels(self.backbone, in_index, "head.in_channels")
         self.head = MODELS.build(head)
         self.loss = MODELS.build(dict(loss))
         self.stride, self.in_index = stride, in_index
@@ -62,7 +65,7 @@ class CrowdCounter(BaseModel):
     @property
     def multiple(self) -> int:
         """Tiles begin at multiples of this many pixels."""
-        return math.lcm(self.stride, getattr(self.data_preprocessor, "multiple", 1))
+        return math.lcm(self.stride, getattr(self.data_preprocessor, "pad_size_divisor", 1))
 
     def output(self, inputs: torch.Tensor) -> torch.Tensor:
         """Normalised images (N, 3, H, W) -> the head's output, label scale included, (N, 1, h, w)."""
@@ -85,7 +88,11 @@ class CrowdCounter(BaseModel):
         Returns:
             float32 (N, 1, ceil(H / stride), ceil(W / stride)).
         """
-        return self._in_tiles(lambda x: self._cut(self.density(self.data_preprocessor.prepare(x)), x), images, tiling)
+
+        def function(part: torch.Tensor) -> torch.Tensor:
+            return self._cut(self.density(self.data_preprocessor({"inputs": part})["inputs"]), part.shape[-2:])
+
+        return self._in_tiles(function, images, tiling)
 
     def forward(
         self,
@@ -104,25 +111,24 @@ class CrowdCounter(BaseModel):
                 counts. ``"predict"`` and ``"tensor"``: people in each cell, (N, 1, h, w).
 
         Raises:
-            ValueError: An unknown mode, no density for a loss, maps that do not fit, or a loss that is not finite.
+            UserError: An unknown mode, no density for a loss, maps that do not fit, or a loss that is not finite.
         """
         if mode == "loss":
             if density is None:
-                raise ValueError("mode 'loss' needs the density maps of the images")
-            return self._losses(self._cut(self.output(inputs), inputs, size), density)
+                raise UserError("mode 'loss' needs the density maps of the images")
+            return self._losses(self._cut(self.output(inputs), size or inputs.shape[-2:]), density)
         if mode == "predict":
-            density = self._in_tiles(lambda x: self._cut(self.density(x), x), inputs, None)
-            rows, columns = self._cells(size)
-            return density[..., rows, columns]
+            density = self._in_tiles(lambda x: self._cut(self.density(x), x.shape[-2:]), inputs, None)
+            return self._cut(density, size or inputs.shape[-2:])
         if mode == "tensor":
             return self.density(inputs)
-        raise ValueError(f"mode must be 'loss', 'predict' or 'tensor', got {mode!r}")
+        raise UserError(f"mode must be 'loss', 'predict' or 'tensor', got {mode!r}")
 
     def _losses(self, output: torch.Tensor, density: torch.Tensor) -> dict[str, torch.Tensor]:
         losses = self.loss(output, density)
         total = sum(value.detach() for value in losses.values())
         if not math.isfinite(total):
-            raise ValueError(
+            raise UserError(
                 f"the loss is {float(total)}: the training has diverged. Lower optim_wrapper.optimizer.lr, or clip the "
                 "gradients (optim_wrapper.clip_grad.max_norm=1)"
             )
@@ -135,19 +141,12 @@ class CrowdCounter(BaseModel):
             return function(images)
         return tiled(function, images, tiling["tile"], tiling["overlap"], self.stride, self.multiple)
 
-    def _cut(self, maps: torch.Tensor, images: torch.Tensor, size: tuple[int, int] | None = None) -> torch.Tensor:
-        """Maps without the cells that lie beyond the images, or beyond ``size`` of them."""
-        rows, columns = self._cells(size or tuple(images.shape[-2:]))
-        return maps[..., rows, columns]
+    def cells(self, size: Sequence[int]) -> tuple[int, int]:
+        """Rows and columns of the density map of an image of this height and width, without padding."""
+        height, width = size
+        return (height + self.stride - 1) // self.stride, (width + self.stride - 1) // self.stride
 
-    def _cells(self, size: tuple[int, ...] | None) -> tuple[slice, slice]:
-        height, width = size or (None, None)
-        return slice(height and -(-height // self.stride)), slice(width and -(-width // self.stride))
-
-
-def _channels(backbone: Any, index: int) -> int:
-    channels = getattr(backbone, "out_channels", None)
-    if isinstance(channels, Sequence):
-        indices = getattr(backbone, "out_indices", range(len(channels)))
-        return int(channels[tuple(indices)[index]])
-    raise ValueError(f"head.in_channels is needed: {type(backbone).__name__} does not tell its own")
+    def _cut(self, maps: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+        """Maps without the cells that lie beyond an image of this height and width."""
+        rows, columns = self.cells(size)
+        return maps[..., :rows, :columns]

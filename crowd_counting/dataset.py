@@ -18,6 +18,7 @@ from crowd_counting.annotations import Sample, find_samples, keep_inside, read_p
 from crowd_counting.density import adaptive_sigma, density_map, limit_sigma, neighbour_distance
 from crowd_counting.shanghaitech import find_shanghaitech, partial_notice
 from crowd_counting.transforms import Augmentation
+from ean_core.errors import UserError
 
 SPLITS = ("train", "val", "test")
 Item = dict[str, Any]
@@ -46,13 +47,14 @@ class CrowdDataset(Dataset[Item]):
         stride: Side of a block of the density map in pixels: the network's output stride.
 
     Raises:
-        ValueError: An option is wrong, or an annotation or image cannot be read.
+        UserError: An option is wrong, or an annotation or image cannot be read.
         FileNotFoundError: There is no such data.
     """
 
     def __init__(
         self,
         root: str | Path,
+        *,
         part: str | None = None,
         split: str = "train",
         out_of_frame: str = "drop",
@@ -120,12 +122,12 @@ def collate(items: Sequence[Item]) -> dict[str, Any]:
     """A batch: images (and density maps) stacked, points and paths as lists.
 
     Raises:
-        ValueError: The images are not of one size.
+        UserError: The images are not of one size.
     """
     shapes = {tuple(item["inputs"].shape[1:]) for item in items}
     if len(shapes) > 1:
         sizes = ", ".join(f"{width}x{height}" for height, width in sorted(shapes))
-        raise ValueError(f"a batch of images of several sizes ({sizes}): set augment.crop, or use batches of one image")
+        raise UserError(f"a batch of images of several sizes ({sizes}): set augment.crop, or use batches of one image")
     batch = {key: [item[key] for item in items] for key in items[0]}
     return {key: torch.stack(values) if key in ("inputs", "density") else values for key, values in batch.items()}
 
@@ -134,11 +136,11 @@ def find_split(root: str | Path, part: str | None, split: str) -> list[Sample]:
     """The images of one split of ShanghaiTech (``part`` "A" or "B") or of one's own data (None).
 
     Raises:
-        ValueError: There is no such split.
+        UserError: There is no such split.
         FileNotFoundError: There is no such data.
     """
     if split not in SPLITS:
-        raise ValueError(f"split must be {', '.join(SPLITS[:-1])} or {SPLITS[-1]}, got {split!r}")
+        raise UserError(f"split must be {', '.join(SPLITS[:-1])} or {SPLITS[-1]}, got {split!r}")
     return find_samples(root, split) if part is None else find_shanghaitech(root, part, split)
 
 
@@ -152,14 +154,14 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     """An image as uint8 RGB, (H, W, 3); grey ones get three equal channels, an EXIF orientation is not applied.
 
     Raises:
-        ValueError: It cannot be decoded, or is truncated.
+        UserError: It cannot be decoded, or is truncated.
         FileNotFoundError: There is none.
     """
     with _opened(Path(path)) as image:
         try:
             return np.array(image.convert("RGB"))
         except Exception as error:  # Pillow raises many types for damaged files
-            raise ValueError(f"image '{path}' is damaged ({error}): replace it") from None
+            raise UserError(f"image '{path}' is damaged ({error}): replace it") from None
 
 
 def _opened(path: Path) -> Image.Image:
@@ -168,14 +170,14 @@ def _opened(path: Path) -> Image.Image:
     except FileNotFoundError:
         raise FileNotFoundError(f"image '{path}' does not exist") from None
     except Exception as error:
-        raise ValueError(f"image '{path}' cannot be read ({type(error).__name__}): replace it") from None
+        raise UserError(f"image '{path}' cannot be read ({type(error).__name__}): replace it") from None
 
 
 def _augmentation(options: dict[str, Any]) -> Augmentation:
     try:
         return Augmentation(**options)
     except TypeError as error:
-        raise ValueError(f"augment has an option that does not exist: {error}") from None
+        raise UserError(f"augment has an option that does not exist: {error}") from None
 
 
 def _kernel(options: dict[str, Any] | None, stride: int) -> dict[str, Any] | None:
@@ -188,11 +190,11 @@ def _kernel(options: dict[str, Any] | None, stride: int) -> dict[str, Any] | Non
     }
     kind = options.get("type")
     if kind not in defaults:
-        raise ValueError(f"density.type must be 'fixed' or 'adaptive', got {kind!r}")
+        raise UserError(f"density.type must be 'fixed' or 'adaptive', got {kind!r}")
     known = defaults[kind]
     unknown = set(options) - {"type", *known}
     if unknown:
-        raise ValueError(f"density has no option '{min(unknown)}' for {kind!r}: {', '.join(known)}")
+        raise UserError(f"density has no option '{min(unknown)}' for {kind!r}: {', '.join(known)}")
     values = {key: options.get(key, value) for key, value in known.items()}
     trial = np.zeros((1, 2))
     density_map(trial, (1, 1), stride, values["sigma"] if kind == "fixed" else adaptive_sigma(trial, **values))

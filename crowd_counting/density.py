@@ -15,6 +15,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ean_core.errors import UserError
+
 Floats = NDArray[np.float64]
 CHUNK = 64  # points handled at once
 
@@ -40,18 +42,18 @@ def density_map(
         Shape (ceil(H / stride), ceil(W / stride)); the sum is N.
 
     Raises:
-        ValueError: An argument is out of range, or a point lies outside the image.
+        UserError: An argument is out of range, or a point lies outside the image.
     """
     points = np.asarray(points, np.float64).reshape(-1, 2)
     height, width = shape
     sigmas: Floats = np.broadcast_to(np.asarray(sigma, np.float64), len(points))
     if height < 1 or width < 1 or stride < 1:
-        raise ValueError(f"need an image and a stride of at least 1 pixel, got shape {shape} and stride {stride}")
+        raise UserError(f"need an image and a stride of at least 1 pixel, got shape {shape} and stride {stride}")
     if truncate <= 0 or not np.all((sigmas > 0) & np.isfinite(sigmas)):
-        raise ValueError("sigma and truncate must be positive and finite")
+        raise UserError("sigma and truncate must be positive and finite")
     outside = np.count_nonzero(~np.all((points >= 0) & (points <= (width, height)), axis=1))
     if outside:
-        raise ValueError(f"{outside} of {len(points)} points lie outside the image of {width}x{height} pixels")
+        raise UserError(f"{outside} of {len(points)} points lie outside the image of {width}x{height} pixels")
 
     pixels = np.minimum(points.astype(np.int64), (width - 1, height - 1))  # x = W belongs to the last pixel
     # A kernel that covers the image is none the larger for reaching further.
@@ -96,10 +98,10 @@ def neighbour_distance(points: NDArray[np.floating], k: int = 3) -> Floats:
     place are others at distance 0.
 
     Raises:
-        ValueError: ``k`` is below 1.
+        UserError: ``k`` is below 1.
     """
     if k < 1:
-        raise ValueError(f"k, the number of neighbours, must be at least 1, got {k}")
+        raise UserError(f"k, the number of neighbours, must be at least 1, got {k}")
     points = np.asarray(points, np.float64).reshape(-1, 2)
     others = min(k, len(points) - 1)
     if others < 1:
@@ -122,10 +124,10 @@ def adaptive_sigma(
         Shape (N,), in pixels.
 
     Raises:
-        ValueError: ``k``, ``beta`` or the range is out of bounds.
+        UserError: ``k``, ``beta`` or the range is out of bounds.
     """
     if not beta > 0:
-        raise ValueError(f"beta must be positive, got {beta}")
+        raise UserError(f"beta must be positive, got {beta}")
     return limit_sigma(beta * neighbour_distance(points, k), floor, cap)
 
 
@@ -133,8 +135,8 @@ def limit_sigma(sigma: Floats, floor: float, cap: float) -> Floats:
     """``sigma`` within [floor, cap].
 
     Raises:
-        ValueError: The range is empty or not positive.
+        UserError: The range is empty or not positive.
     """
     if not 0 < floor <= cap < np.inf:
-        raise ValueError(f"adaptive kernels need 0 < floor <= cap, got floor {floor} and cap {cap}")
+        raise UserError(f"adaptive kernels need 0 < floor <= cap, got floor {floor} and cap {cap}")
     return np.clip(sigma, floor, cap)

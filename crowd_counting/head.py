@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ean_core.backbones.norm import build_norm
+from ean_core.errors import UserError
 
 CSRNET = (512, 512, 512, 256, 128, 64)
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -45,7 +46,7 @@ class CSRNetHead(BaseModule):
         init_cfg: MMEngine initialisation.
 
     Raises:
-        ValueError: An option is out of range.
+        UserError: An option is out of range.
     """
 
     def __init__(
@@ -61,9 +62,9 @@ class CSRNetHead(BaseModule):
     ) -> None:
         super().__init__(init_cfg or {"type": "Normal", "layer": "Conv2d", "std": 0.01})
         if activation not in ACTIVATIONS:
-            raise ValueError(f"head.activation must be {', '.join(ACTIVATIONS)}, got {activation!r}")
+            raise UserError(f"head.activation must be {', '.join(ACTIVATIONS)}, got {activation!r}")
         if kernel_size < 1 or kernel_size % 2 == 0 or dilation < 1 or upsample < 1 or not channels:
-            raise ValueError(
+            raise UserError(
                 "the head needs an odd kernel_size, dilation and upsample of at least 1 and hidden channels, got "
                 f"kernel_size={kernel_size}, dilation={dilation}, upsample={upsample}, channels={tuple(channels)}"
             )

@@ -6,6 +6,8 @@ import torch
 from mmengine.registry import MODELS
 from torch import nn
 
+from ean_core.errors import UserError
+
 
 @MODELS.register_module()
 class DensityLoss(nn.Module):
@@ -36,7 +38,7 @@ class DensityLoss(nn.Module):
             is their number.
 
     Raises:
-        ValueError: An option is out of range.
+        UserError: An option is out of range.
     """
 
     def __init__(
@@ -44,9 +46,9 @@ class DensityLoss(nn.Module):
     ) -> None:
         super().__init__()
         if reduction not in ("mean", "sum"):
-            raise ValueError(f"loss.reduction must be 'mean' or 'sum', got {reduction!r}")
+            raise UserError(f"loss.reduction must be 'mean' or 'sum', got {reduction!r}")
         if not label_scale > 0 or weight < 0 or count_weight < 0 or not weight + count_weight > 0:
-            raise ValueError(
+            raise UserError(
                 "the loss needs a positive label_scale and weights of which one is above 0, got "
                 f"label_scale={label_scale}, weight={weight}, count_weight={count_weight}"
             )
@@ -64,10 +66,10 @@ class DensityLoss(nn.Module):
             ``loss_density``, and with a count term ``loss_count``; scalars, in float32 whatever the precision.
 
         Raises:
-            ValueError: The maps differ in size.
+            UserError: The maps differ in size.
         """
         if output.shape != density.shape:
-            raise ValueError(
+            raise UserError(
                 f"the network's density map is {_size(output)}, the data's {_size(density)}: give the data set the "
                 "network's output stride"
             )

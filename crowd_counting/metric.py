@@ -10,16 +10,28 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from mmengine.evaluator import BaseMetric
 from mmengine.registry import METRICS
 from numpy.typing import NDArray
 
 from crowd_counting.annotations import keep_inside, read_points
 from crowd_counting.dataset import find_split, image_size
+from ean_core.metric import Metric, SampleMetric
 
 Floats = NDArray[np.float64]
 LEVELS = (0, 1, 2, 3)
 QUARTERS = ("fewest people", "second quarter", "third quarter", "most people")
+
+
+class Truth(NamedTuple):
+    """The target of a batch in a search.
+
+    Attributes:
+        people: In each image, (N,).
+        cells: Rows and columns of the images' density maps; what a map has beyond lies in the padding.
+    """
+
+    people: torch.Tensor
+    cells: tuple[int, int]
 
 
 class Row(NamedTuple):
@@ -38,22 +50,56 @@ class Row(NamedTuple):
     game: tuple[float, ...]
 
 
-def count_errors(people: Sequence[float], counts: Sequence[float]) -> dict[str, float]:
-    """MAE, MSE and NAE of predicted counts ``c`` against true ones ``p`` of n images.
+def error_sums(people: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    """Sums over images that add up over batches: ``|c - p|``, its square, 1, ``|c - p| / p`` where ``p > 0``, 1 there.
+
+    Args:
+        people: True counts ``p``, (N,).
+        counts: Predicted ones ``c``, (N,).
+
+    Returns:
+        float64 (5,).
+    """
+    truth = people.double()
+    error, some = (counts.double() - truth).abs(), truth > 0
+    relative = error[some] / truth[some]
+    terms = (error, error.square(), torch.ones_like(error), relative, torch.ones_like(relative))
+    return torch.stack([term.sum() for term in terms])
+
+
+def errors(total: torch.Tensor) -> dict[str, float]:
+    """MAE, MSE and NAE from the sums of :func:`error_sums`.
 
     ``MAE = mean |c - p|``. "MSE", as the field calls it, is the root ``sqrt(mean (c - p)^2)``. ``NAE = mean(|c - p| /
-    p)``, over the images with anybody in them. NaN where there is no image.
+    p)``, over the images with anybody in them. NaN where there is no image, and where a prediction is NaN.
     """
-    if not len(people):
-        return dict.fromkeys(("MAE", "MSE (RMSE)", "NAE"), math.nan)
-    truth = np.asarray(people, np.float64)
-    error = np.abs(np.asarray(counts, np.float64) - truth)
-    some = truth > 0
+    absolute, squared, images, relative, populated = total.tolist()
     return {
-        "MAE": float(error.mean()),
-        "MSE (RMSE)": float(np.sqrt((error**2).mean())),
-        "NAE": float((error[some] / truth[some]).mean()) if some.any() else math.nan,
+        "MAE": absolute / images if images else math.nan,
+        "MSE (RMSE)": math.sqrt(squared / images) if images else math.nan,
+        "NAE": relative / populated if populated else math.nan,
     }
+
+
+def count_errors(people: Sequence[float], counts: Sequence[float]) -> dict[str, float]:
+    """:func:`errors` of predicted counts against true ones."""
+    return errors(error_sums(torch.tensor(people, dtype=torch.float64), torch.tensor(counts, dtype=torch.float64)))
+
+
+def counts_of(density: torch.Tensor, truth: Truth) -> torch.Tensor:
+    """The people in density maps (N, 1, h, w) without their padding, (N,)."""
+    rows, columns = truth.cells
+    return density[..., :rows, :columns].flatten(1).sum(1)
+
+
+def count_loss(density: torch.Tensor, truth: Truth) -> torch.Tensor:
+    """The mean absolute error of the counts, for strategies that differentiate (DARTS)."""
+    return (counts_of(density, truth) - truth.people).abs().mean()
+
+
+SEARCH_METRIC = Metric(
+    count=lambda density, truth: error_sums(truth.people, counts_of(density.double(), truth)), summarise=errors
+)
 
 
 def grid_errors(density: Floats, points: Floats, size: tuple[int, int], stride: int, level: int) -> float:
@@ -121,11 +167,11 @@ def worst(rows: Sequence[Row]) -> list[Row]:
 
 
 @METRICS.register_module()
-class CrowdMetric(BaseMetric):
+class CrowdMetric(SampleMetric):
     """MAE, MSE (RMSE), NAE and GAME of a data set, beside the MAE of always predicting the training images' mean.
 
-    The ground truth is the number of points. Results are kept an image, so that MMEngine drops what a distributed
-    sampler repeats. A NaN in one prediction makes the errors NaN.
+    The ground truth is the number of points. A NaN in one prediction makes the errors NaN. Its tables are the means of
+    GAME(0..3), ``by region``, and :func:`by_crowd_size`.
 
     Args:
         stride: Pixels a cell of the density maps, each way.
@@ -134,19 +180,13 @@ class CrowdMetric(BaseMetric):
 
     Attributes:
         rows: After an evaluation, the :class:`Row` of every image.
-        game: After an evaluation, the means of GAME(0..3).
-        by_size: After an evaluation, :func:`by_crowd_size` of the images.
     """
 
-    default_prefix = ""
-
     def __init__(self, stride: int = 8, baseline: Mapping[str, Any] | None = None) -> None:
-        super().__init__(prefix="")
+        super().__init__()
         self.stride = stride
         self.baseline = dict(baseline) if baseline else None
         self.rows: list[Row] = []
-        self.game: dict[str, float] = {}
-        self.by_size: dict[str, dict[str, float | int | str | None]] = {}
         self._mean: float | None = None
 
     def process(self, data_batch: Mapping[str, Any], data_samples: Sequence[torch.Tensor]) -> None:
@@ -160,11 +200,11 @@ class CrowdMetric(BaseMetric):
     def compute_metrics(self, results: list[Row]) -> dict[str, float]:
         """The errors over all images."""
         self.rows = [Row(*result) for result in results]
-        self.by_size = by_crowd_size(self.rows)
         people = [row.people for row in self.rows]
         metrics = count_errors(people, [row.predicted for row in self.rows])
         game = np.array([row.game for row in self.rows]).reshape(-1, len(LEVELS))
-        self.game = {f"GAME{level}": float(game[:, level].mean()) if len(game) else math.nan for level in LEVELS}
+        means = {f"GAME{level}": float(game[:, level].mean()) if len(game) else math.nan for level in LEVELS}
+        self.tables = {"by region": {"all": means}, "by crowd size": by_crowd_size(self.rows)}
         mean = self.training_mean()
         if mean is not None:
             metrics["MAE of mean"] = count_errors(people, [mean] * len(people))["MAE"]
@@ -182,8 +222,3 @@ class CrowdMetric(BaseMetric):
             counts = [len(keep_inside(read_points(s.annotation), *image_size(s.image), policy)[0]) for s in samples]
             self._mean = float(np.mean(counts))
         return self._mean
-
-
-def metric_of(runner: Any) -> CrowdMetric:
-    """The metric of a runner's test evaluator."""
-    return next(m for m in runner.test_evaluator.metrics if isinstance(m, CrowdMetric))

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-from mmengine.model import BaseDataPreprocessor
+from mmengine.model import ImgDataPreprocessor
 from mmengine.registry import MODELS
-from torch.nn import functional as F
+
+from ean_core.errors import UserError
 
 
 @MODELS.register_module()
-class CrowdPreprocessor(BaseDataPreprocessor):
-    """Move a batch to the device, normalise its images, and pad them at the right and the bottom.
+class CrowdPreprocessor(ImgDataPreprocessor):
+    """MMEngine's preprocessor, which normalises images and pads them at the right and the bottom, and their size.
 
     Padding is 0 after normalisation, the mean colour; nothing is resized. The model cuts off the cells of its density
     map that lie in the padding.
@@ -25,22 +25,13 @@ class CrowdPreprocessor(BaseDataPreprocessor):
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], multiple: int = 8) -> None:
-        super().__init__(non_blocking=True)
         if multiple < 1:
-            raise ValueError(f"data_preprocessor.multiple must be at least 1, got {multiple}")
-        self.multiple = multiple
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
-
-    def prepare(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 (N, 3, H, W) on any device -> float32 on this one, H and W rounded up to the multiple."""
-        height, width = images.shape[-2:]
-        x = images.to(self.mean.device, torch.float32, non_blocking=True).sub_(self.mean).div_(self.std)
-        return F.pad(x, (0, -width % self.multiple, 0, -height % self.multiple))
+            raise UserError(f"data_preprocessor.multiple must be at least 1, got {multiple}")
+        super().__init__(mean, std, pad_size_divisor=multiple, non_blocking=True)
 
     def forward(self, data: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
-        """``inputs`` (N, 3, H, W) as :meth:`prepare` does, ``density`` to the device, and ``size``, (H, W)."""
-        ready = {"inputs": self.prepare(data["inputs"]), "size": tuple(data["inputs"].shape[-2:])}
-        if data.get("density") is not None:
-            ready["density"] = data["density"].to(self.mean.device, non_blocking=True)
-        return ready
+        """``inputs`` uint8 (N, 3, H, W) normalised and padded, ``density`` if there is one, and ``size``, (H, W)."""
+        wanted = {key: data[key] for key in ("inputs", "density") if data.get(key) is not None}
+        ready = super().forward(wanted, training)
+        del ready["data_samples"]  # an entry of None that MMEngine adds
+        return {**ready, "size": tuple(data["inputs"].shape[-2:])}

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from crowd_counting.annotations import Sample, hold_out
+from ean_core.errors import UserError
 
 PARTS = ("A", "B")
 COUNTS = {("A", "train"): 300, ("A", "test"): 182, ("B", "train"): 400, ("B", "test"): 316}
@@ -41,10 +42,10 @@ def find_part(root: str | Path, part: str) -> Path | None:
     """The folder of part ``"A"`` or ``"B"`` under ``root``, which may also be that folder itself; None without one.
 
     Raises:
-        ValueError: There is no such part.
+        UserError: There is no such part.
     """
     if part not in PARTS:
-        raise ValueError(f"part must be A or B, or None for data of your own, got {part!r}")
+        raise UserError(f"part must be A or B, or None for data of your own, got {part!r}")
     root, names = Path(root), (f"part_{part}_final", f"part_{part}")
     nested = sorted(root.iterdir()) if root.is_dir() else []
     candidates = [root] * (root.name in names or root.resolve().name in names)

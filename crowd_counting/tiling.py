@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import torch
 
+from ean_core.errors import UserError
+
 DROPPED = 3 / 8  # of the overlap, at a tile's inner edges
 
 
@@ -18,10 +20,10 @@ def check_tiling(tile: int, overlap: int, multiple: int) -> None:
         multiple: Of what tiles must begin at, so that strided convolutions see the same grid: the backbone's stride.
 
     Raises:
-        ValueError: Tiles or overlaps are no multiples of the stride, or tiles do not advance.
+        UserError: Tiles or overlaps are no multiples of the stride, or tiles do not advance.
     """
     if tile < multiple or tile % multiple or overlap < 0 or overlap % multiple or overlap >= tile:
-        raise ValueError(
+        raise UserError(
             f"tile and overlap must be multiples of {multiple} pixels with 0 <= overlap < tile, got tile={tile} and "
             f"overlap={overlap}"
         )
@@ -62,7 +64,7 @@ def tiled(
         (N, 1, ceil(H / stride), ceil(W / stride)).
 
     Raises:
-        ValueError: See :func:`check_tiling`.
+        UserError: See :func:`check_tiling`.
     """
     multiple = multiple or stride
     check_tiling(tile, overlap, multiple)

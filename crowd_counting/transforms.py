@@ -13,6 +13,7 @@ from PIL import Image
 from PIL.ImageEnhance import Brightness, Color, Contrast
 
 from crowd_counting.annotations import clamp
+from ean_core.errors import UserError
 
 Pixels = NDArray[np.uint8]
 
@@ -48,7 +49,7 @@ class Augmentation:
         jitter: Brightness, contrast and saturation are each multiplied by a factor in [1 - jitter, 1 + jitter].
 
     Raises:
-        ValueError: An option is out of range.
+        UserError: An option is out of range.
     """
 
     crop: int | tuple[int, int] | None = None
@@ -58,11 +59,11 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         if self.size is not None and min(self.size) < 1:
-            raise ValueError(f"crop must be at least 1 pixel each way, got {self.crop}")
+            raise UserError(f"crop must be at least 1 pixel each way, got {self.crop}")
         if not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError(f"scale must be a range of positive factors such as (0.8, 1.2), got {self.scale}")
+            raise UserError(f"scale must be a range of positive factors such as (0.8, 1.2), got {self.scale}")
         if not (0 <= self.flip <= 1 and 0 <= self.jitter < 1):
-            raise ValueError(f"flip must be in [0, 1] and jitter in [0, 1), got {self.flip} and {self.jitter}")
+            raise UserError(f"flip must be in [0, 1] and jitter in [0, 1), got {self.flip} and {self.jitter}")
 
     @property
     def size(self) -> tuple[int, int] | None:

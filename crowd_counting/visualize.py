@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from crowd_counting.dataset import read_image
-from crowd_counting.metric import metric_of, to_csv
+from crowd_counting.metric import CrowdMetric, to_csv
 from ean_core.files import write_atomic
 from ean_core.inference.drawing import save_png, stack
 
@@ -174,7 +174,8 @@ class PictureHook(Hook):
         self._kept.clear()
         if not is_main_process():
             return
-        write_atomic(Path(runner.work_dir, "counts.csv"), to_csv(metric_of(runner).rows))
+        metric = next(m for m in runner.test_evaluator.metrics if isinstance(m, CrowdMetric))
+        write_atomic(Path(runner.work_dir, "counts.csv"), to_csv(metric.rows))
         folder = Path(runner.work_dir, "worst")
         for old in folder.glob("[0-9][0-9]-*.png"):
             old.unlink()

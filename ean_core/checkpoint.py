@@ -14,6 +14,9 @@ import numpy as np
 import torch
 from mmengine.logging.history_buffer import HistoryBuffer
 
+from ean_core.errors import UserError
+from ean_core.files import replacing
+
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Load a checkpoint to the CPU without running any code from it.
@@ -22,7 +25,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is truncated, is no checkpoint, or contains objects other than tensors and plain values.
+        UserError: It is truncated, is no checkpoint, or contains objects other than tensors and plain values.
     """
     path = Path(path)
     if not path.is_file():
@@ -41,30 +44,20 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     except Exception as error:  # what the unpickler raises on arbitrary bytes depends on the bytes
         foreign = re.search(r"GLOBAL (\S+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
         if foreign:
-            raise ValueError(
+            raise UserError(
                 f"checkpoint '{path}' contains '{foreign[1]}', which is neither a tensor nor a plain value: it is not "
                 "loaded, because that can run code"
             ) from error
-        raise ValueError(f"checkpoint '{path}' cannot be read: it is truncated, or not a checkpoint") from error
+        raise UserError(f"checkpoint '{path}' cannot be read: it is truncated, or not a checkpoint") from error
     if not isinstance(checkpoint, Mapping):
-        raise ValueError(f"checkpoint '{path}' holds a {type(checkpoint).__name__}, not a state dict")
+        raise UserError(f"checkpoint '{path}' holds a {type(checkpoint).__name__}, not a state dict")
     return dict(checkpoint)
 
 
 def write_checkpoint(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Save beside ``path``, then rename: a reader finds the old file or the new one, never half of one.
-
-    Missing folders are made.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.part")
-    try:
-        torch.save(checkpoint, beside)
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    """Save a file whole or not at all; missing folders are made."""
+    with replacing(Path(path)) as part, part.open("wb") as file:
+        torch.save(checkpoint, file)
 
 
 def _history_types() -> list[Any]:

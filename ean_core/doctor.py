@@ -15,29 +15,21 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires, version
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT = 180  # seconds that an import or the self-test may take on a slow machine
 IMPORTS = ("torch", "torchvision", "mmengine", "mmcv", "mmseg", "cv2", "PIL", "ean_core")
-PACKAGES = (
-    "ean", "torch", "torchvision", "numpy", "scipy", "pillow", "matplotlib", "rich", "setuptools",
-    "onedl-mmengine", "mmengine", "onedl-mmcv", "mmcv", "mmcv-lite", "onedl-mmsegmentation", "mmsegmentation",
-    "onedl-mmpretrain", "mmpretrain", "opencv-python", "opencv-python-headless", "opencv-contrib-python",
-    "opencv-contrib-python-headless",
-)  # fmt: skip
-EXTRAS = {"search": ("optuna",), "vis": ("grad-cam",), "deploy": ("onnx", "onnxscript", "onnxruntime")}
 FAMILIES = (  # one import name, several distributions: at most one of each
     ("mmengine", ("onedl-mmengine", "mmengine")),
     ("mmcv", ("onedl-mmcv", "mmcv", "mmcv-lite")),
     ("mmseg", ("onedl-mmsegmentation", "mmsegmentation")),
     ("mmpretrain", ("onedl-mmpretrain", "mmpretrain")),
 )
-NEEDED = {"torch": (2, 7), "onedl-mmengine": (0, 10, 12), "onedl-mmcv": (2, 3, 6), "onedl-mmsegmentation": (1, 4, 2)}
 
 PROBE = """
 import contextlib, importlib, io, json, sys, warnings
@@ -65,16 +57,28 @@ with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
 print(json.dumps(answers))
 """
 
+FOUND_DATA = """
+import json, sys, warnings
+from pathlib import Path
+warnings.simplefilter("ignore")
+from ean_core.application import TASKS, load_application
+found = [line for task in TASKS for line in load_application(task).found_data(Path(sys.argv[1]))]
+toys = Path(sys.argv[1], "toy")
+names = sorted(path.name for path in toys.iterdir() if path.is_dir()) if toys.is_dir() else []
+print(json.dumps({"found": found + ([f"toy ({', '.join(names)})"] if names else [])}))
+"""
+
 SELF_TEST = """
 import json, time, warnings
 start = time.perf_counter()
 warnings.simplefilter("ignore")
 import torch
 from ean_core import EANResNet
-from ean_core.deploy import fuse, kernels
+from ean_core.deploy import fuse
+from ean_core.deploy.cpu import kernels
 torch.manual_seed(0)
 device = "cuda" if torch.cuda.is_available() else "cpu"
-net = EANResNet(18, dict(type="SE", reduction=16), scheme="10-01-11-01").to(device)
+net = EANResNet(18, attention=dict(type="SE", reduction=16), scheme="10-01-11-01").to(device)
 images, labels = torch.randn(4, 3, 64, 64, device=device), torch.tensor([0, 1, 0, 1], device=device)
 sgd, losses = torch.optim.SGD(net.parameters(), 0.05), []
 for _ in range(3):
@@ -121,17 +125,35 @@ def examine(data: Path = Path("data"), work_dir: Path = Path("work_dirs"), self_
     probes = probe(IMPORTS)
     check_imports(probes, report)
     check_device(probes["torch"], nvidia_gpu(), report)
-    report.add("data", "; ".join(found_data(data)) or f"none in '{data}' (python tools/prepare_data.py --help)")
+    check_data(run_python(FOUND_DATA, str(data)), data, report)
     check_work_dir(work_dir, report)
     if self_test:
         check_self_test(run_python(SELF_TEST), report)
     return report
 
 
+def requirements() -> list[tuple[str, tuple[int, ...], str]]:
+    """Name, least version and extra (``""`` for none) of what this package needs; nothing if it is not installed."""
+    try:
+        stated = requires("ean") or []
+    except PackageNotFoundError:
+        return []
+    found = []
+    for text in stated:
+        name = re.match(r"[\w.-]+", text)
+        least, extra = re.search(r">=\s*([\d.]+)", text), re.search(r"extra\s*==\s*[\"'](\w+)", text)
+        if name and not (extra and extra[1] == "test"):
+            found.append((name[0], numbers(least[1]) if least else (), extra[1] if extra else ""))
+    return found
+
+
 def installed_versions() -> dict[str, str]:
-    """The version of every package of interest that is installed."""
+    """The version of this package, of what it needs, and of what else provides the same modules, where installed."""
+    providers = packages_distributions()
+    names = ["ean", *(name for name, *_ in requirements()), *(name for _, names in FAMILIES for name in names)]
+    names += [name for module in IMPORTS for name in providers.get(module, ())]
     found = {}
-    for name in (*PACKAGES, *(name for names in EXTRAS.values() for name in names)):
+    for name in dict.fromkeys(names):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -141,10 +163,16 @@ def installed_versions() -> dict[str, str]:
 
 def check_packages(installed: dict[str, str], report: Report) -> None:
     """Versions, packages that exclude each other, missing extras."""
-    report.add("packages", ", ".join(f"{name} {installed[name]}" for name in PACKAGES if name in installed))
-    for extra, names in EXTRAS.items():
-        missing = [name for name in names if name not in installed]
-        have = ", ".join(f"{name} {installed[name]}" for name in names if name in installed)
+    needed = requirements()
+    extras: dict[str, list[str]] = {}
+    for name, _, extra in needed:
+        if extra:
+            extras.setdefault(extra, []).append(name)
+    optional = {name for names in extras.values() for name in names}
+    report.add("packages", ", ".join(f"{name} {installed[name]}" for name in installed if name not in optional))
+    for extra, wanted in extras.items():
+        missing = [name for name in wanted if name not in installed]
+        have = ", ".join(f"{name} {installed[name]}" for name in wanted if name in installed)
         report.add(f"[{extra}]", have + (f" (not installed: {', '.join(missing)})" if missing else ""))
     for module, names in FAMILIES:
         both = [name for name in names if name in installed]
@@ -153,7 +181,7 @@ def check_packages(installed: dict[str, str], report: Report) -> None:
                 f"{' and '.join(both)} are installed together and overwrite each other's '{module}': uninstall both, "
                 f"then install one"
             )
-    for name, least in NEEDED.items():
+    for name, least, _ in needed:
         if name in installed and numbers(installed[name]) < least:
             report.problems.append(
                 f"{name} {installed[name]} is too old: at least {'.'.join(map(str, least))} is needed"
@@ -214,6 +242,14 @@ def check_device(torch: dict[str, Any], gpu: str | None, report: Report) -> None
         report.problems.append(f"there is a GPU ({gpu}) but torch is built for CPU only: install a CUDA build of torch")
 
 
+def check_data(result: dict[str, Any], data: Path, report: Report) -> None:
+    """The data sets that the applications find in a folder."""
+    if "error" in result:
+        report.add("data", f"unknown, the applications cannot be imported: {result['error']}")
+    else:
+        report.add("data", "; ".join(result["found"]) or f"none in '{data}' (python tools/prepare_data.py --help)")
+
+
 def check_work_dir(work_dir: Path, report: Report) -> None:
     """Whether trainings can write, and how much space is left."""
     folder = work_dir.absolute()
@@ -244,36 +280,6 @@ def check_self_test(result: dict[str, Any], report: Report) -> None:
         report.problems.append(f"the self-test's loss does not fall: {first:.3f}, then {last:.3f}")
     if not result["fused"] < 1e-2:
         report.problems.append(f"the self-test's folded network differs by {result['fused']:.1e}")
-
-
-def found_data(root: Path) -> Iterator[str]:
-    """The data sets that lie in a folder, in the places that the configs name, with their sizes."""
-    voc = root / "VOCdevkit" / "VOC2012"
-    lists = voc / "ImageSets" / "Segmentation"
-    if lists.is_dir():
-        sizes = [
-            f"{p.stem} {_lines(p)}" for p in (lists / f"{n}.txt" for n in ("train", "train_aug", "val")) if p.is_file()
-        ]
-        yield f"VOC2012 ({', '.join(sizes)}; SBD {'' if (lists / 'train_aug.txt').is_file() else 'not '}merged)"
-    for name, folder, files in (
-        ("CIFAR-100", "cifar-100-python", ("train", "test", "meta")),
-        ("CIFAR-10", "cifar-10-batches-py", ("data_batch_1", "data_batch_5", "test_batch", "batches.meta")),
-    ):
-        if (root / folder).is_dir():
-            whole = all((root / folder / file).is_file() for file in files)
-            yield name if whole else f"{name} (incomplete)"
-    if (root / "imagenet").is_dir():
-        parts = [f"{p.name} {sum(c.is_dir() for c in p.iterdir())} classes"
-                 for p in (root / "imagenet" / n for n in ("train", "val")) if p.is_dir()]  # fmt: skip
-        yield f"ImageNet ({', '.join(parts) or 'no train or val'})"
-    for base in sorted(
-        {p.parent for name in ("part_A*", "part_B*") for p in (*root.glob(name), *root.glob(f"*/{name}"))}
-    ):
-        for part in sorted(base.glob("part_[AB]*")):
-            sizes = [f"{n} {len(list(part.glob(f'{n}_data/images/IMG_*.jpg')))}" for n in ("train", "test")]
-            yield f"ShanghaiTech {part.name} ({', '.join(sizes)})"
-    if (root / "toy").is_dir():
-        yield f"toy ({', '.join(sorted(p.name for p in (root / 'toy').iterdir() if p.is_dir()))})"
 
 
 def nvidia_gpu() -> str | None:
@@ -309,7 +315,3 @@ def run_python(code: str, *arguments: str) -> dict[str, Any]:
 def numbers(text: str) -> tuple[int, ...]:
     """``"2.7.1+cu128"`` -> (2, 7, 1)."""
     return tuple(int(part) for part in re.findall(r"\d+", text.split("+")[0])[:4])
-
-
-def _lines(path: Path) -> int:
-    return sum(1 for line in path.read_text().splitlines() if line.strip())

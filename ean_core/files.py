@@ -3,25 +3,65 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside ``path`` to write to: the file written there takes the place of ``path`` when the block ends.
+
+    A reader finds the old file or the new one, never half of one. Where the block fails, or writes nothing, the old one
+    stays. The folder is made if it is missing; the ending of the name is kept.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        yield part
+        if part.exists():
+            os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write ``data`` beside ``path``, then rename: a reader finds the old file or the new one, never half of one.
-
-    The folder is made if it is missing.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    """Write a file whole or not at all (see :func:`replacing`)."""
+    with replacing(path) as part:
         part.write_bytes(data.encode() if isinstance(data, str) else data)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The entries of a file of JSON lines, none if it is missing, without a last line that a kill has cut off."""
+    entries = []
+    for line in path.read_text().splitlines(keepends=True) if path.is_file() else []:
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            break
+        if line.endswith("\n"):
+            entries.append(entry)
+    return entries
+
+
+def make_work_dir(folder: Path) -> None:
+    """Make a work directory.
+
+    Raises:
+        OSError: Nothing can be written there.
+    """
+    probe = folder / ".writable"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(f"the work directory '{folder}' is not writable ({error.strerror}): choose --work-dir") from error
 
 
 def set_aside(folder: Path, names: Iterable[str]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ean_core.errors import UserError
 from ean_core.published import PUBLISHED
 
 
@@ -29,7 +30,7 @@ class ConnectionScheme:
 
     def __post_init__(self) -> None:
         if not self.stages or not all(self.stages):
-            raise ValueError("a connection scheme needs at least one stage and one block in every stage")
+            raise UserError("a connection scheme needs at least one stage and one block in every stage")
 
     @classmethod
     def parse(cls, text: str | os.PathLike[str] | ConnectionScheme, blocks: Sequence[int]) -> ConnectionScheme:
@@ -41,7 +42,7 @@ class ConnectionScheme:
             blocks: The number of blocks of each stage.
 
         Raises:
-            ValueError: The text is none of these, or does not fit ``blocks``.
+            UserError: The text is none of these, or does not fit ``blocks``.
             FileNotFoundError: The text names a ``.json`` file that does not exist.
         """
         blocks = tuple(blocks)
@@ -50,7 +51,7 @@ class ConnectionScheme:
         if isinstance(text, os.PathLike):
             return cls.parse(read_scheme_file(Path(text)), blocks)
         if not isinstance(text, str):
-            raise ValueError(
+            raise UserError(
                 f"a connection scheme must be text such as '1-01-11', got {text!r} "
                 "(on a command line, digits alone are read as a number: put dashes between the stages)"
             )
@@ -64,17 +65,17 @@ class ConnectionScheme:
             return cls.parse(read_scheme_file(Path(text)), blocks)
         if not text or set(text) - set("01-"):
             known = ", ".join(sorted(PUBLISHED))
-            raise ValueError(
+            raise UserError(
                 f"'{text}' is not a connection scheme: expected 0s and 1s for {_shape(blocks)}, 'full', 'none', "
                 f"a scheme.json file, or one of {known}"
             )
         if "-" in text:
             stages = tuple(tuple(bit == "1" for bit in stage) for stage in text.split("-"))
             if tuple(map(len, stages)) != blocks:
-                raise ValueError(f"scheme '{text}' does not fit: expected {_shape(blocks)}")
+                raise UserError(f"scheme '{text}' does not fit: expected {_shape(blocks)}")
             return cls(stages)
         if len(text) != sum(blocks):
-            raise ValueError(f"scheme '{text}' has {len(text)} bits: expected {_shape(blocks)}")
+            raise UserError(f"scheme '{text}' has {len(text)} bits: expected {_shape(blocks)}")
         return cls._from_bits([bit == "1" for bit in text], blocks)
 
     @classmethod
@@ -92,10 +93,10 @@ class ConnectionScheme:
         """Every ``n``-th block of the whole network, counted from block ``offset`` (heuristic plugging, HSP).
 
         Raises:
-            ValueError: ``n`` is not positive, or ``offset`` is not in ``[0, n)``.
+            UserError: ``n`` is not positive, or ``offset`` is not in ``[0, n)``.
         """
         if n < 1 or not 0 <= offset < n:
-            raise ValueError(f"every n-th block needs n >= 1 and 0 <= offset < n, got n={n}, offset={offset}")
+            raise UserError(f"every n-th block needs n >= 1 and 0 <= offset < n, got n={n}, offset={offset}")
         return cls._from_bits([i % n == offset for i in range(sum(blocks))], blocks)
 
     @classmethod
@@ -104,7 +105,7 @@ class ConnectionScheme:
     ) -> ConnectionScheme:
         """Connect every block independently with probability ``p``."""
         if not 0 <= p <= 1:
-            raise ValueError(f"the probability of a connection must lie in [0, 1], got {p}")
+            raise UserError(f"the probability of a connection must lie in [0, 1], got {p}")
         return cls._from_bits((torch.rand(sum(blocks), generator=generator) < p).tolist(), blocks)
 
     @classmethod
@@ -112,10 +113,10 @@ class ConnectionScheme:
         """Read the authors' form: one integer a stage, its most significant bit the first block.
 
         Raises:
-            ValueError: A code does not fit its stage, or there is not one code a stage.
+            UserError: A code does not fit its stage, or there is not one code a stage.
         """
         if len(codes) != len(blocks) or any(not 0 <= c < 1 << n for c, n in zip(codes, blocks, strict=False)):
-            raise ValueError(f"codes {tuple(codes)} do not fit: expected one code below 2**n for {_shape(blocks)}")
+            raise UserError(f"codes {tuple(codes)} do not fit: expected one code below 2**n for {_shape(blocks)}")
         return cls.parse("-".join(f"{c:0{n}b}" for c, n in zip(codes, blocks, strict=True)), blocks)
 
     def to_codes(self) -> tuple[int, ...]:
@@ -158,7 +159,7 @@ class ConnectionScheme:
 
     def _fitting(self, blocks: tuple[int, ...], name: str) -> ConnectionScheme:
         if self.blocks != blocks:
-            raise ValueError(f"scheme '{name}' does not fit: expected {_shape(blocks)}")
+            raise UserError(f"scheme '{name}' does not fit: expected {_shape(blocks)}")
         return self
 
 
@@ -175,7 +176,7 @@ def read_scheme_file(path: Path, attention: Mapping[str, Any] | None = None) -> 
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file holds no scheme, or one that was searched with another attention.
+        UserError: The file holds no scheme, or one that was searched with another attention.
     """
     if not path.is_file():
         raise FileNotFoundError(f"scheme file '{path}' does not exist")
@@ -183,12 +184,12 @@ def read_scheme_file(path: Path, attention: Mapping[str, Any] | None = None) -> 
         content = json.loads(path.read_text())
         scheme = content["scheme"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"'{path}' is not a scheme file: no 'scheme' entry could be read from it") from error
+        raise UserError(f"'{path}' is not a scheme file: no 'scheme' entry could be read from it") from error
     if not isinstance(scheme, str) or set(scheme) - set("01-"):
-        raise ValueError(f"'{path}' is not a scheme file: its 'scheme' entry is {scheme!r}, not 0s and 1s")
+        raise UserError(f"'{path}' is not a scheme file: its 'scheme' entry is {scheme!r}, not 0s and 1s")
     searched = content.get("attention")
     if attention is not None and searched is not None and dict(attention) != searched:
-        raise ValueError(
+        raise UserError(
             f"the scheme in '{path}' was searched with the attention {searched}, not {dict(attention)}: take a config "
             "with that attention, or give the 0s and 1s themselves"
         )

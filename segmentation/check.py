@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ean_core.errors import UserError
 from ean_core.inference.images import is_whole
 from segmentation.voc import IGNORE, read_list
 
@@ -24,11 +25,11 @@ def detect_suffix(root: str | Path, ids: Sequence[str], img_dir: str = "JPEGImag
     """Which of '.jpg', '.jpeg' and '.png' the image of the first id ends in.
 
     Raises:
-        ValueError: ``ids`` is empty.
+        UserError: ``ids`` is empty.
         FileNotFoundError: the first id has no image with any of these endings.
     """
     if not ids:
-        raise ValueError("no image ids to detect the file ending from; pass at least one")
+        raise UserError("no image ids to detect the file ending from; pass at least one")
     for suffix in (".jpg", ".jpeg", ".png"):
         if (Path(root) / img_dir / f"{ids[0]}{suffix}").is_file():
             return suffix
@@ -59,7 +60,7 @@ def check_voc(
 
     Raises:
         FileNotFoundError: a list is missing.
-        ValueError: problems were found. The first line says how many, where, and what to do; the first ten
+        UserError: problems were found. The first line says how many, where, and what to do; the first ten
             follow, one a line.
     """
     root = Path(root)
@@ -81,7 +82,7 @@ def check_voc(
         lines += [f"  {problem}" for problem in problems[:SHOWN]]
         if len(problems) > SHOWN:
             lines.append(f"  ... and {len(problems) - SHOWN:,} more")
-        raise ValueError("\n".join(lines))
+        raise UserError("\n".join(lines))
 
 
 def _pair_problems(root: Path, image: str, mask: str, num_classes: int) -> Iterator[str]:

@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.progress import track
 from scipy.io import loadmat
 
+from ean_core.errors import UserError
 from ean_core.files import write_atomic
 
 IGNORE = 255
@@ -52,10 +53,10 @@ def palette(n: int) -> list[list[int]]:
         ``n`` lists ``[red, green, blue]``, each 0 to 255.
 
     Raises:
-        ValueError: ``n`` is not between 0 and 256.
+        UserError: ``n`` is not between 0 and 256.
     """
     if not 0 <= n <= 256:
-        raise ValueError(f"a palette has 0 to 256 colours, not {n}")
+        raise UserError(f"a palette has 0 to 256 colours, not {n}")
     return [
         [sum((label >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(8)) for channel in range(3)]
         for label in range(n)
@@ -89,7 +90,7 @@ def read_list(root: str | Path, name: str) -> list[str]:
 
     Raises:
         FileNotFoundError: there is no such list.
-        ValueError: the list holds no id.
+        UserError: the list holds no id.
     """
     path = list_path(root, name)
     if not path.is_file():
@@ -101,10 +102,19 @@ def read_list(root: str | Path, name: str) -> list[str]:
     return _read_ids(path)
 
 
+def count_ids(path: Path) -> int:
+    """The number of image ids in a list."""
+    return len(_lines(path))
+
+
+def _lines(path: Path) -> list[str]:
+    return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+
+
 def _read_ids(path: Path) -> list[str]:
-    ids = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    ids = _lines(path)
     if not ids:
-        raise ValueError(f"the image list {path} is empty; write one image id a line into it")
+        raise UserError(f"the image list {path} is empty; write one image id a line into it")
     return ids
 
 
@@ -120,7 +130,7 @@ def verify_voc2012(root: str | Path, lists: Iterable[str] = tuple(COUNTS)) -> di
 
     Raises:
         FileNotFoundError: a list is missing.
-        ValueError: a count is not the official one; the message names each that differs.
+        UserError: a count is not the official one; the message names each that differs.
     """
     root = Path(root)
     images = _stems(root / "JPEGImages", ".jpg")
@@ -135,7 +145,7 @@ def verify_voc2012(root: str | Path, lists: Iterable[str] = tuple(COUNTS)) -> di
                 f"(ids {len(ids):,}, images {len(ids & images):,}, masks {len(ids & masks):,})"
             )
     if wrong:
-        raise ValueError(
+        raise UserError(
             f"VOC 2012 in {root} is not complete: {'; '.join(wrong)}; "
             "delete what differs, or unpack the archives there again, and run again"
         )
@@ -177,7 +187,7 @@ def merge_sbd(sbd_root: str | Path, voc_root: str | Path) -> int:
 
     Raises:
         FileNotFoundError: SBD, a VOC list or one image's mask is missing.
-        ValueError: a .mat file is damaged.
+        UserError: a .mat file is damaged.
     """
     voc_root, dataset = Path(voc_root), find_sbd(sbd_root)
     if dataset is None:
@@ -207,7 +217,7 @@ def _merged_mask(image_id: str, voc_root: Path, dataset: Path) -> bytes:
         labels = loadmat(mat, variable_names=["GTcls"])["GTcls"][0, 0]["Segmentation"]
         return encode_mask(np.ascontiguousarray(labels, dtype=np.uint8))
     except Exception as error:  # a damaged .mat surfaces as any of half a dozen exception types
-        raise ValueError(f"{mat} is damaged ({error}); unpack benchmark.tgz again") from None
+        raise UserError(f"{mat} is damaged ({error}); unpack benchmark.tgz again") from None
 
 
 def _is_whole_png(path: Path) -> bool:
@@ -225,7 +235,7 @@ def download_voc2012(root: str | Path) -> None:
 
     Raises:
         ConnectionError: a download failed; the message lists the steps to do by hand.
-        ValueError: VOC is there without its archive, and not complete.
+        UserError: VOC is there without its archive, and not complete.
     """
     from torchvision.datasets import SBDataset, VOCSegmentation
     from torchvision.datasets.utils import download_and_extract_archive
@@ -275,7 +285,7 @@ def prepare_voc2012(root: str | Path) -> str:
 
     Raises:
         ConnectionError: VOC is not there and cannot be downloaded; the message lists the steps by hand.
-        ValueError: an official count differs after all; the message names it.
+        UserError: an official count differs after all; the message names it.
     """
     root = Path(root)
     voc_root = root / "VOCdevkit" / "VOC2012"

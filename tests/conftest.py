@@ -20,7 +20,7 @@ def config() -> str:
 @pytest.fixture(scope="session")
 def small_voc(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight training and three validation scenes of 48x48; tests leave it as it is."""
-    from segmentation.toy import make_toy_voc
+    from segmentation.toy_scenes import make_toy_voc
 
     return make_toy_voc(tmp_path_factory.mktemp("data"), train=8, val=3, size=48)
 

@@ -132,7 +132,7 @@ def preload() -> None:
     import torch
 
     torch.set_num_threads(1)
-    for module in ("classification.task", "crowd_counting.task", "ean_core.engine"):
+    for module in ("classification.application", "crowd_counting.application", "ean_core.engine"):
         import_module(module)
     from segmentation.stack import import_mmseg
 

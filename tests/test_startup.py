@@ -30,7 +30,7 @@ def imported(code: str, names: tuple[str, ...]) -> list[str]:
     [
         ("import ean_core", ("cv2", "mmcv", "mmengine.runner", "PIL", "matplotlib", "scipy", "torchvision")),
         ("import ean_core.engine", ("mmcv", "ean_core.deploy", "matplotlib", "scipy", "torchvision")),
-        ("import crowd_counting.task", ("scipy.spatial", "matplotlib", "torchvision")),
+        ("import crowd_counting.application", ("scipy.spatial", "matplotlib", "torchvision")),
         (HELP.format(path="tools/prepare_data.py"), ("torchvision", "scipy", "mmcv", "PIL")),
         (HELP.format(path="tools/compare_strategies.py"), ("matplotlib", "mmcv", "ean_core.search")),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ean_core.engine.cli import command, make_parser
+from ean_core.errors import UserError
 
 FAMILY = [f"configs/cls/resnet164_{variant}_cifar100.py" for variant in ("org", "orgfull_se", "share_se", "ean_se")]
 
@@ -32,15 +33,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--accuracy", nargs="+", default=[], metavar="CONFIG=PERCENT", help="for the picture's y axis")
     args = parser.parse_args(argv)
     from ean_core.analysis.benchmark import benchmark  # after --help, which needs none of it
+    from ean_core.figures import save_figure
+    from ean_core.figures.cost_bubbles import cost_bubbles
+    from ean_core.terminal import print_line
 
     try:
         accuracies = {name: float(value) for name, value in (item.split("=") for item in args.accuracy)}
     except ValueError:
-        raise ValueError("--accuracy takes the stem of a config's name and a number: share_se_voc=73.03") from None
-    benchmark(
+        raise UserError("--accuracy takes the stem of a config's name and a number: share_se_voc=73.03") from None
+    rows, title = benchmark(
         args.list, args.out, args.batch, args.size, args.repeats, args.device, args.dtype, args.channels_last,
         args.compile, args.fuse, accuracies,
     )  # fmt: skip
+    save_figure(cost_bubbles(rows, title), f"{args.out}.png")
+    print_line("picture", f"{args.out}.png")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ean_core.engine.cli import command, make_parser
-from ean_core.engine.config import add_config_options, load_config
+from ean_core.engine.cli import add_config_options, command, config_of, make_parser
 
 
 @command
@@ -21,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     from ean_core.search.compare import compare  # after --help, which needs none of it
 
-    compare(load_config(args), args.strategies, args.seeds, args.evaluations, args.steps, args.exhaustive)
+    compare(config_of(args), args.strategies, args.seeds, args.evaluations, args.steps, args.exhaustive)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from ean_core import EANResNet
-from ean_core.backbones.weights import IMAGENET_ATTENTION, detect_attention, load_backbone
+from ean_core.backbones.resnet import detect_depth
+from ean_core.backbones.weights import IMAGENET_ATTENTION, convert_state_dict, detect_attention, load_backbone
 from ean_core.checkpoint import read_checkpoint, write_checkpoint
 from ean_core.engine.cli import command, make_parser
 
@@ -20,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("src", metavar="SRC", help="the file to read")
     parser.add_argument("dst", metavar="DST", help="the file to write, replaced in one step")
-    parser.add_argument("--depth", type=int, default=50, help="of the ResNet: 18, 34, 50, 101 or 152 (default: 50)")
+    parser.add_argument("--depth", type=int, help="of the ResNet: 18, 34, 50, 101 or 152 (default: the file's, or 50)")
     parser.add_argument("--attention", choices=ATTENTION, help="default: the one whose weights the file holds")
     parser.add_argument("--sharing", choices=("stage", "block"), default="stage", help="default: stage")
     parser.add_argument(
@@ -30,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     source = read_checkpoint(args.src)
     attention = ATTENTION[args.attention] if args.attention else detect_attention(source)
-    backbone = EANResNet(depth=args.depth, attention=attention, sharing=args.sharing, scheme=args.scheme)
+    depth = args.depth or detect_depth(convert_state_dict(source)) or 50
+    backbone = EANResNet(depth=depth, attention=attention, sharing=args.sharing, scheme=args.scheme)
     report = load_backbone(backbone, source)
     # Attention that the source lacks is left out: it would be random numbers, not pretrained weights.
     state = {key: value for key, value in backbone.state_dict().items() if key not in report.missing}

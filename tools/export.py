@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ean_core.deploy.export import SUFFIXES, export
 from ean_core.engine.cli import command, make_parser
+from ean_core.errors import UserError
 from ean_core.inference import load
+from ean_core.inference.export import SUFFIXES, export
 
 
 @command
@@ -27,12 +28,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_intermixed_args(argv)
     config = args.paths.pop(0) if args.paths[0].endswith(".py") else None
     if len(args.paths) != 1:
-        raise ValueError(f"name one checkpoint: {parser.format_usage().strip()}")
+        raise UserError(f"name one checkpoint: {parser.format_usage().strip()}")
     if args.size and min(args.size) < 1:
-        raise ValueError(f"--size must be positive, got {args.size[0]} {args.size[1]}")
+        raise UserError(f"--size must be positive, got {args.size[0]} {args.size[1]}")
     path = Path(args.out or Path(args.paths[0]).with_suffix(SUFFIXES[args.format]))
     if path.resolve() == Path(args.paths[0]).resolve():
-        raise ValueError(f"--out '{path}' is the checkpoint itself: choose another file")
+        raise UserError(f"--out '{path}' is the checkpoint itself: choose another file")
     model = load(config, args.paths[0], device="cpu", fuse=args.fuse)
     report = export(model, args.format, path, tuple(args.size) if args.size else None, args.dynamic)
     print(f"wrote       {report.path} ({report.path.stat().st_size / 1e6:.1f} MB), output {report.output}")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ean_core.engine.cli import command, make_parser
+from ean_core.errors import UserError
 
 DESCRIPTION = """Draw where models look: Grad-CAM of one image, several models side by side, with the target's score.
 
@@ -35,12 +36,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("gradcam.png"), help="the picture (default: gradcam.png)")
     args = parser.parse_args(argv)
     if args.out.suffix.lower() != ".png":
-        raise ValueError(f"--out '{args.out}' is no .png")
-    from ean_core.analysis.gradcam import caption, explain_files  # after --help, which needs none of it
+        raise UserError(f"--out '{args.out}' is no .png")
+    from ean_core.analysis.gradcam import explain_files  # after --help, which needs none of it
+    from ean_core.figures import save_figure
+    from ean_core.figures.heat_maps import HeatMap, heat_maps
 
-    for found in explain_files(args.model, args.image, args.out, args.target, args.stage):
-        target = "" if found.target == "count" else f"{found.target}, "
-        print(f"{found.name}: {target}{caption(found)}")
+    found = explain_files(args.model, args.image, args.target, args.stage)
+    maps = [HeatMap(f"{one.name}\n{one.answer}", one.seen, one.heat, one.region) for one in found]
+    save_figure(heat_maps(maps, found[0].target), args.out, tight=True)
+    for one in found:
+        print(f"{one.name}: {'' if one.ask is None else f'{one.ask}, '}{one.answer}")
     print(f"picture {args.out}")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ean_core.engine.cli import command, make_parser
+from ean_core.errors import UserError
 
 DESCRIPTION = """Draw connection schemes as pictures of the network: its stages, their blocks, the connections.
 
@@ -40,24 +41,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--limit", type=int, default=200, metavar="N", help="the first N images (default: 200)")
     parser.add_argument("--out", type=Path, default=Path("scheme.png"), help="the picture (default: scheme.png)")
     args = parser.parse_args(argv)
-    from ean_core.analysis.inspect_scheme import draw_schemes, inspect_files  # after --help, which needs none of it
+    from ean_core.inspect_scheme import draw_schemes, inspect_files  # after --help, which needs none of it
+    from ean_core.terminal import print_line
 
     if bool(args.schemes) == bool(args.model) or bool(args.model) != bool(args.images):
-        raise ValueError("name schemes to draw, or a network and images to look at: --model CHECKPOINT --images FOLDER")
+        raise UserError("name schemes to draw, or a network and images to look at: --model CHECKPOINT --images FOLDER")
     if args.out.suffix.lower() != ".png" or args.top < 0 or args.limit < 1:
-        raise ValueError(f"--out needs a .png, --top and --limit a number, got {args.out}, {args.top}, {args.limit}")
+        raise UserError(f"--out needs a .png, --top and --limit a number, got {args.out}, {args.top}, {args.limit}")
     if args.model:
         inspect_files(args.model, args.images, args.limit, args.out)
     else:
         draw_schemes(args.schemes, args.out, read_blocks(args.blocks), args.top)
-    print(f"{'picture':<11} {args.out}")
+    print_line("picture", args.out)
 
 
 def read_blocks(text: str | None) -> tuple[int, ...] | None:
     """``"3-4-6-3"`` -> (3, 4, 6, 3)."""
     parts = text.split("-") if text else []
     if not all(part.isdigit() and int(part) for part in parts):
-        raise ValueError(f"--blocks '{text}' is not a number a stage, such as 3-4-6-3")
+        raise UserError(f"--blocks '{text}' is not a number a stage, such as 3-4-6-3")
     return tuple(map(int, parts)) or None
 
 

@@ -6,8 +6,9 @@ import sys
 from collections.abc import Sequence
 
 from ean_core.engine.cli import command, make_parser
+from ean_core.errors import UserError
 from ean_core.inference import load
-from ean_core.inference.files import predict_files
+from ean_core.inference.predict_files import predict_files
 
 
 @command
@@ -27,9 +28,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_intermixed_args(argv)
     config = args.paths.pop(0) if args.paths[0].endswith(".py") else None
     if len(args.paths) < 2:
-        raise ValueError(f"name a checkpoint and at least one image, folder or video: {parser.format_usage().strip()}")
+        raise UserError(f"name a checkpoint and at least one image, folder or video: {parser.format_usage().strip()}")
     if args.batch < 1:
-        raise ValueError(f"--batch must be at least 1, got {args.batch}")
+        raise UserError(f"--batch must be at least 1, got {args.batch}")
     checkpoint, *sources = args.paths
     model = load(config, checkpoint, device=args.device, fuse=args.fuse)
     failed = predict_files(model, sources, args.out, args.batch)

@@ -8,8 +8,8 @@ from ean_core.engine.cli import command, make_parser
 DATASETS = ("voc2012", "cifar10", "cifar100", "imagenet", "shanghaitech", "toy")
 
 
-def prepare(dataset: str, root: Path) -> str:
-    """Prepare one of ``DATASETS`` under the data folder, importing what it needs alone; return what to print."""
+def make_ready(dataset: str, root: Path) -> str:
+    """Fetch, verify or generate one of ``DATASETS``, importing only what it needs; return what to print."""
     if dataset == "voc2012":
         from segmentation.voc import prepare_voc2012
 
@@ -19,7 +19,7 @@ def prepare(dataset: str, root: Path) -> str:
 
         return prepare_imagenet(root)
     if dataset == "shanghaitech":
-        from crowd_counting.prepare import prepare_shanghaitech
+        from crowd_counting.facts import prepare_shanghaitech
 
         return prepare_shanghaitech(root)
     if dataset == "toy":
@@ -31,9 +31,9 @@ def prepare(dataset: str, root: Path) -> str:
 
 def toy(root: Path) -> str:
     """Generate every toy set; return lines that say where they lie."""
-    from classification.toy import make_toy
-    from crowd_counting.toy import make_toy_crowd
-    from segmentation.toy import make_toy_voc
+    from classification.toy_shapes import make_toy
+    from crowd_counting.toy_crowds import make_toy_crowd
+    from segmentation.toy_scenes import make_toy_voc
 
     folder = root / "toy"
     made = [make_toy_voc(folder), make_toy(folder, "folder"), make_toy(folder, "cifar100")]
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("dataset", choices=DATASETS, help="which data set")
     parser.add_argument("--root", type=Path, default=Path("data"), help="the data folder (default: data)")
     args = parser.parse_args(argv)
-    print(prepare(args.dataset, args.root))
+    print(make_ready(args.dataset, args.root))
 
 
 if __name__ == "__main__":

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ean_core.engine.cli import command, make_parser
-from ean_core.engine.config import add_config_options, load_config
-from ean_core.search.run import run_search
+from ean_core.engine.cli import add_config_options, command, config_of, make_parser
+from ean_core.search.algorithm1 import run_search
 
 
 @command
@@ -15,14 +14,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser(__doc__, "python tools/search.py configs/search/se_cifar100.py --toy")
     add_config_options(parser)
     parser.add_argument(
-        "--strategy", help="policy_gradient, random, hsp, genetic, enas or darts (default: the config's)"
+        "--strategy", help="policy_gradient, random, hsp, genetic, enas, darts, or your own as module.Class"
     )
     parser.add_argument("--steps", type=int, help="of the search (default: the config's)")
     parser.add_argument("--resume", action="store_true", help="continue the search in the work directory")
     args = parser.parse_args(argv)
     passed_on = ["--toy"] if args.toy else []
     passed_on += ["--data-root", args.data_root] if args.data_root else []
-    run_search(load_config(args), args.strategy, args.steps, args.resume, passed_on)
+    run_search(config_of(args), args.strategy, args.steps, args.resume, passed_on)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ean_core.engine import evaluate
-from ean_core.engine.cli import command, make_parser
-from ean_core.engine.config import add_config_options, load_config
+from ean_core.engine.cli import add_config_options, command, config_of, make_parser
 
 
 @command
@@ -19,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--fuse", action="store_true", help="fold batch norms first: same results, faster")
     parser.add_argument("--show-dir", help="write a picture of every image into this folder")
     args = parser.parse_args(argv)
-    evaluate(load_config(args), args.checkpoint, tta=args.tta, fuse=args.fuse, show_dir=args.show_dir)
+    evaluate(config_of(args), args.checkpoint, tta=args.tta, fuse=args.fuse, show_dir=args.show_dir)
 
 
 if __name__ == "__main__":

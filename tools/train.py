@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ean_core.engine import train
-from ean_core.engine.cli import command, make_parser, repeated
-from ean_core.engine.config import add_config_options, load_config
+from ean_core.engine.cli import add_config_options, command, config_of, make_parser, repeated
 
 
 @command
@@ -20,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--amp", action="store_true", help="mixed precision (bfloat16 on a CPU)")
     args = parser.parse_args(argv)
-    train(load_config(args), resume=args.resume, options=repeated(args))
+    train(config_of(args), resume=args.resume, options=repeated(args))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
@@ -20,8 +20,8 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from ean_core.backbones.base import StagedBackbone
-from ean_core.backbones.stage import Stage
+from ean_core.errors import UserError
+from ean_core.plug import Pluggable, PlugPoint
 
 SUMS = dict[tuple[int, int], list[torch.Tensor]]
 """(stage, block) -> for every image a (4, C) tensor: number, sum M, sum M^2 and sum |1 - M| over the positions."""
@@ -53,26 +53,26 @@ class BlockStatistics:
     adaptive: float
 
 
-def attention_statistics(backbone: StagedBackbone, runs: Iterable[Callable[[], object]]) -> list[BlockStatistics]:
+def attention_statistics(network: Pluggable, runs: Iterable[Callable[[], object]]) -> list[BlockStatistics]:
     """Mean and spread of the mask of every connected block, in the order of the blocks.
 
     All standard deviations are those of the images at hand (divided by their number, not by one less).
 
     Args:
-        backbone: In evaluation mode.
-        runs: Each call puts one or more images through the model that the backbone belongs to.
+        network: In evaluation mode.
+        runs: Each call puts one or more images through the model that the network belongs to.
 
     Raises:
-        ValueError: No block is connected, or nothing went through the backbone.
+        UserError: No block is connected, or nothing went through the network.
     """
+    if not any(_is_connected(point) for point in network.plug_points()):
+        raise UserError("no block is connected to an attention module: there are no masks to look at")
     sums: SUMS = defaultdict(list)
-    with _watching(backbone, sums):
+    with _watching(network, sums):
         for run in runs:
             run()
-    if not any(gate is not False for stage in backbone.stages for gate in stage.gates) or not backbone.attention:
-        raise ValueError("no block is connected to an attention module: there are no masks to look at")
     if not sums:
-        raise ValueError("no image went through the backbone")
+        raise UserError("no image went through the network")
     return [_summary(stage, block, torch.stack(images)) for (stage, block), images in sorted(sums.items())]
 
 
@@ -87,9 +87,20 @@ def to_csv(statistics: Iterable[BlockStatistics]) -> str:
     return text.getvalue()
 
 
+def _is_connected(point: PlugPoint) -> bool:
+    return point.gate is not False and point.attention is not None
+
+
 @contextmanager
-def _watching(backbone: StagedBackbone, sums: SUMS) -> Iterator[None]:
-    handles = [handle for number, stage in enumerate(backbone.stages, 1) for handle in _watch(number, stage, sums)]
+def _watching(network: Pluggable, sums: SUMS) -> Iterator[None]:
+    """Note the masks of the connected blocks while images go through the network."""
+    handles: list[RemovableHandle] = []
+    points = network.plug_points()
+    for number, stage in enumerate(network.stages):
+        own = [point for point in points if point.stage == number]
+        connected = [block for block, point in enumerate(own, 1) if _is_connected(point)]
+        modules = {id(point.attention): point.attention for point in own if point.attention is not None}
+        handles += _watch(number + 1, stage, connected, list(modules.values()), sums)
     try:
         yield
     finally:
@@ -97,9 +108,10 @@ def _watching(backbone: StagedBackbone, sums: SUMS) -> Iterator[None]:
             handle.remove()
 
 
-def _watch(number: int, stage: Stage, sums: SUMS) -> list[RemovableHandle]:
+def _watch(
+    number: int, stage: nn.Module, connected: Sequence[int], modules: Sequence[nn.Module], sums: SUMS
+) -> list[RemovableHandle]:
     """Note the masks of a stage. A shared module is called by the connected blocks in turn."""
-    connected = [block for block, gate in enumerate(stage.gates, 1) if gate is not False]
     turn = iter(connected)
 
     def start(module: nn.Module, inputs: Any) -> None:
@@ -109,8 +121,7 @@ def _watch(number: int, stage: Stage, sums: SUMS) -> list[RemovableHandle]:
     def note(module: nn.Module, inputs: Any, outputs: Any) -> None:
         sums[number, next(turn)].extend(_sums(inputs[0], outputs[0]))
 
-    modules = {id(m): m for m in map(stage.attention_of, stage.blocks) if m is not None}
-    return [stage.register_forward_pre_hook(start), *(m.register_forward_hook(note) for m in modules.values())]
+    return [stage.register_forward_pre_hook(start), *(module.register_forward_hook(note) for module in modules)]
 
 
 def _sums(before: torch.Tensor, after: torch.Tensor) -> list[torch.Tensor]:

@@ -9,40 +9,35 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
-from ean_core.analysis.bubbles import plot_bubbles
 from ean_core.analysis.complexity import count_macs, count_parameters, peak_bytes
-from ean_core.analysis.timing import interleave, ratio, synchronizer
-from ean_core.backbones.base import StagedBackbone
+from ean_core.application import find_application
 from ean_core.deploy import fuse as fuse_model
-from ean_core.engine.config import task
-from ean_core.engine.run import environment, print_table
+from ean_core.engine.config import read_config
+from ean_core.engine.environment import environment
+from ean_core.engine.models import build_model
+from ean_core.errors import UserError
 from ean_core.files import write_atomic
+from ean_core.plug import find_pluggable
+from ean_core.terminal import print_line, print_table
+from ean_core.timing import interleave, ratio, synchronizer
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-SIZES = {"EANCifarResNet": 32, "EANResNet": 224}
 
 
 def build(path: str) -> nn.Module:
     """The model of a config with random weights and lively batch norms, in evaluation mode. No data has to exist.
 
     Raises:
-        FileNotFoundError, ValueError: There is no such config, or it has no model.
+        FileNotFoundError, UserError: There is no such config, or it has no model.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"config '{path}' does not exist")
-    cfg = Config.fromfile(path)
+    cfg = read_config(Path(path))
     if "model" not in cfg:
-        raise ValueError(f"'{path}' has no model: name a config of configs/cls, configs/seg or configs/crowd")
-    task(cfg)  # registers what its models are made of
+        raise UserError(f"'{path}' has no model: name a config of configs/cls, configs/seg or configs/crowd")
+    find_application(cfg).configure_prediction(cfg, None)  # also registers what its models are made of
     torch.manual_seed(0)
-    cfg.model.backbone.init_cfg = None
-    with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
-        model: nn.Module = MODELS.build(cfg.model)
-    return model.eval()
+    return build_model(cfg).eval()
 
 
 def benchmark(
@@ -57,8 +52,8 @@ def benchmark(
     compile: bool = False,
     fuse: bool = False,
     accuracies: Mapping[str, float] | None = None,
-) -> list[dict[str, Any]]:
-    """Measure networks side by side in one process, print the table, and write ``OUT.json`` and ``OUT.png``.
+) -> tuple[list[dict[str, Any]], str]:
+    """Measure networks side by side in one process, print the table, and write ``OUT.json``.
 
     The first config whose backbone has no attention is what increments refer to.
 
@@ -66,7 +61,7 @@ def benchmark(
         configs: Paths of configs with models of one kind.
         out: Path of the results, without suffix.
         batch: Images at once; 50 in the paper.
-        size: Side of the images; by default 32 for the CIFAR backbone, else 224.
+        size: Side of the images; by default what the first network is made for, 32 on CIFAR, else 224.
         repeats: Rounds, each of which runs every network once.
         device: Such as ``"cpu"`` or ``"cuda"``.
         dtype: Of weights and images.
@@ -76,21 +71,22 @@ def benchmark(
         accuracies: In %, by the stems of the configs' names, for the picture.
 
     Returns:
-        A row a config: name, milliseconds, increment with quartiles (%), parameters, MACs an image, peak bytes.
+        A row for each config, with the part of its name that the others do not have: milliseconds, increment with
+        quartiles (%), parameters, MACs an image, peak bytes; and what was measured, in words.
 
     Raises:
-        ValueError: No network without attention, an unknown dtype, or no such device.
+        UserError: No network without attention, an unknown dtype, or no such device.
     """
     target = _device(device)
     if dtype not in DTYPES:
-        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+        raise UserError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     if batch < 1 or repeats < 1 or (size is not None and size < 1):
-        raise ValueError("batch, size and repeats must be positive")
+        raise UserError("batch, size and repeats must be positive")
     models = {Path(path).stem: build(path) for path in configs}
-    plain = next((name for name, model in models.items() if _backbone(model).attention is None), None)
+    plain = next((name for name, model in models.items() if find_pluggable(model).attention is None), None)
     if plain is None:
-        raise ValueError("Eq. 9 needs the network without attention: add a config such as configs/cls/..._org_....py")
-    side = size or SIZES.get(type(_backbone(models[plain])).__name__, 224)
+        raise UserError("Eq. 9 needs the network without attention: add a config such as configs/cls/..._org_....py")
+    side = size or int(getattr(find_pluggable(models[plain]), "image_size", 224))
     image = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
     rows = {
         name: {"name": name, "parameters": count_parameters(model), "macs": count_macs(partial(model, image))}
@@ -113,18 +109,20 @@ def benchmark(
         row["milliseconds"] = 1e3 * sorted(times[name])[len(times[name]) // 2]
         row["increment"], row["low"], row["high"] = (100 * (r - 1) for r in (found.median, found.low, found.high))
         row["accuracy"] = (accuracies or {}).get(name)
-    result = list(rows.values())
     settings = {"batch": batch, "size": side, "repeats": repeats, "device": device, "dtype": dtype}
     settings |= {"channels_last": channels_last, "compile": compile, "fuse": fuse, "reference": plain}
-    _report(result, settings, Path(out))
-    return result
+    return _report(list(rows.values()), settings, Path(out))
 
 
-def _report(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], out: Path) -> None:
+def _report(
+    rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], out: Path
+) -> tuple[list[dict[str, Any]], str]:
+    """Print the table and write the file; the rows with short names, and the table's title."""
     ways = [key for key in ("channels_last", "compile", "fuse") if settings[key]]
     title = f"batch {settings['batch']}, {settings['size']} px, {settings['dtype']}, {settings['device']}"
     title = ", ".join([title, *ways])
-    rows = [{**row, "name": short} for row, short in zip(rows, short_names([row["name"] for row in rows]), strict=True)]
+    names = short_names([row["name"] for row in rows])
+    short = [{**row, "name": name} for row, name in zip(rows, names, strict=True)]
     table: dict[str, Any] = {
         row["name"]: {
             "ms": row["milliseconds"],
@@ -134,13 +132,13 @@ def _report(rows: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], out:
             "GMACs": f"{row['macs'] / 1e9:.4f}",
             "peak, MB": row["peak_bytes"] / 1e6,
         }
-        for row in rows
+        for row in short
     }
     print_table(title, table)
-    record = {"settings": settings, "rows": rows, "environment": environment()}
+    record = {"settings": settings, "rows": short, "environment": environment()}
     write_atomic(out.with_name(f"{out.name}.json"), json.dumps(record, indent=2) + "\n")
-    plot_bubbles(rows, out.with_name(f"{out.name}.png"), title)
-    print(f"{'results':<11} {out}.json\n{'picture':<11} {out}.png")
+    print_line("results", f"{out}.json")
+    return short, title
 
 
 def short_names(names: Sequence[str]) -> list[str]:
@@ -166,17 +164,10 @@ def _peak(function: Callable[[], Any], device: torch.device) -> int:
     return torch.cuda.max_memory_allocated(device) - before
 
 
-def _backbone(model: nn.Module) -> StagedBackbone:
-    for module in model.modules():
-        if isinstance(module, StagedBackbone):
-            return module
-    raise ValueError(f"{type(model).__name__} has no backbone of ours")
-
-
 def _device(name: str) -> torch.device:
     try:
         target = torch.device(name)
         torch.empty(0, device=target)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device '{name}' cannot be used here: leave --device out, or choose cpu") from error
+        raise UserError(f"device '{name}' cannot be used here: leave --device out, or choose cpu") from error
     return target

@@ -9,6 +9,8 @@ import torch
 from mmengine.registry import Registry
 from torch import nn
 
+from ean_core.errors import UserError
+
 State = tuple[torch.Tensor, ...] | None
 """What a module hands to the next connected block of its stage: ``None`` before the first one."""
 
@@ -55,15 +57,15 @@ def build_attention(config: Mapping[str, Any], channels: int) -> Attention:
         channels: Number of channels ``C`` of the branch that it re-weights.
 
     Raises:
-        ValueError: Unknown type or option, or options that do not fit ``channels``.
+        UserError: Unknown type or option, or options that do not fit ``channels``.
     """
     options = dict(config)
     name = options.pop("type", None)
     cls = ATTENTION.get(name) if isinstance(name, str) else None
     if not (isinstance(cls, type) and issubclass(cls, Attention)):
         known = ", ".join(sorted(ATTENTION.module_dict))
-        raise ValueError(f"unknown attention {name!r}: known are {known}, and your own as 'module.Class'")
+        raise UserError(f"unknown attention {name!r}: known are {known}, and your own as 'module.Class'")
     try:
         return cls(channels=channels, **options)
     except TypeError as error:
-        raise ValueError(f"attention {name}: {error}") from error
+        raise UserError(f"attention {name}: {error}") from error

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ean_core.attention.base import ATTENTION, ChannelAttention, State
+from ean_core.errors import UserError
 
 
 def _cell(channels: int, hidden: int) -> nn.Sequential:
@@ -40,7 +41,7 @@ class DIA(ChannelAttention):
         super().__init__()
         hidden = channels // reduction if reduction > 0 else 0
         if hidden < 1:
-            raise ValueError(f"DIA: reduction {reduction} leaves no hidden unit for {channels} channels")
+            raise UserError(f"DIA: reduction {reduction} leaves no hidden unit for {channels} channels")
         self.input_gates = _cell(channels, hidden)
         self.hidden_gates = _cell(channels, hidden)
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ean_core.attention.base import build_attention
+from ean_core.errors import UserError
 
 
 class Plugin(nn.Module):
@@ -25,7 +26,7 @@ class Plugin(nn.Module):
         attention: Config of the module, e.g. ``dict(type="SE", reduction=16)``.
 
     Raises:
-        ValueError: An unknown module, options that do not fit, or a module with a state, which plugins cannot pass on
+        UserError: An unknown module, options that do not fit, or a module with a state, which plugins cannot pass on
             from block to block.
     """
 
@@ -35,7 +36,7 @@ class Plugin(nn.Module):
         super().__init__()
         self.module = build_attention(attention, in_channels)
         if self.module.stateful:
-            raise ValueError(
+            raise UserError(
                 f"attention {attention['type']} hands a state from block to block, which a plugin cannot: "
                 "use type='ean_core.EANResNet' as the backbone"
             )

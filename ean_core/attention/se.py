@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ean_core.attention.base import ATTENTION, ChannelAttention, State
+from ean_core.errors import UserError
 
 
 @ATTENTION.register_module()
@@ -26,7 +27,7 @@ class SE(ChannelAttention):
         super().__init__()
         hidden = channels // reduction if reduction > 0 else 0
         if hidden < 1:
-            raise ValueError(f"SE: reduction {reduction} leaves no hidden unit for {channels} channels")
+            raise UserError(f"SE: reduction {reduction} leaves no hidden unit for {channels} channels")
         self.fc1 = nn.Linear(channels, hidden)
         self.fc2 = nn.Linear(hidden, channels)
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ean_core.attention.base import ATTENTION, Attention, State
+from ean_core.errors import UserError
 
 
 @ATTENTION.register_module()
@@ -28,7 +29,7 @@ class SGE(Attention):
     def __init__(self, channels: int, groups: int = 64) -> None:
         super().__init__()
         if groups < 1 or channels % groups:
-            raise ValueError(f"SGE: {channels} channels cannot be split into {groups} groups")
+            raise UserError(f"SGE: {channels} channels cannot be split into {groups} groups")
         self.groups = groups
         self.weight = nn.Parameter(torch.zeros(groups))
         self.bias = nn.Parameter(torch.ones(groups))

@@ -1,6 +1,8 @@
 """Backbones whose blocks are plugged into attention by a connection scheme, registered in MMEngine's ``MODELS``."""
 
+from ean_core.backbones.base import StagedBackbone
 from ean_core.backbones.cifar_resnet import EANCifarResNet
 from ean_core.backbones.resnet import EANResNet
+from ean_core.backbones.stage import BasicBlock, Bottleneck
 
-__all__ = ["EANCifarResNet", "EANResNet"]
+__all__ = ["BasicBlock", "Bottleneck", "EANCifarResNet", "EANResNet", "StagedBackbone"]

@@ -11,8 +11,10 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ean_core.backbones.norm import build_norm
-from ean_core.backbones.stage import Block, Gate, Stage
+from ean_core.backbones.stage import Block, BlockPoint, Stage
 from ean_core.backbones.weights import load_pretrained
+from ean_core.errors import UserError
+from ean_core.plug.connect import Gate
 from ean_core.scheme import ConnectionScheme
 
 DEFAULT_INIT = [
@@ -24,39 +26,52 @@ DEFAULT_INIT = [
 class StagedBackbone(BaseModule):
     """A stem, then stages ``layer1``, ``layer2``, ... whose blocks are connected to attention by a scheme.
 
-    Subclasses build their stem and call :meth:`_add_stages`.
+    Subclasses build their stem, say in :meth:`stem_modules` what it consists of, and call :meth:`add_stages`. What they
+    hand on to this constructor and do not name here is described in :class:`~ean_core.backbones.EANResNet`.
+
+    Args:
+        blocks: Number of blocks of each stage.
+        out_indices: The last stage built when ``None``.
+        num_stages: The number of stages to build, counted from the first; all when ``None``.
 
     Attributes:
-        blocks: Number of blocks of each stage, of those that are left out too: a scheme has bits for all of them.
-        num_stages: So many stages are built.
+        blocks: Number of blocks of each stage, of stages that are not built too: a scheme has bits for all of them.
+        num_stages: The number of stages that are built.
         scheme: The current scheme, or ``None`` while gates are tensors.
         out_channels: Channels of each stage's output.
+        torchvision: The name of torchvision's network with the same weights, if there is one.
+        image_size: Height and width of the images that the network is made for.
     """
+
+    torchvision: str | None = None
+    image_size: int = 224
 
     def __init__(
         self,
         blocks: Sequence[int],
-        attention: Mapping[str, Any] | None,
-        sharing: str,
-        scheme: str | ConnectionScheme,
-        out_indices: Sequence[int],
-        norm_eval: bool,
-        frozen_stages: int,
-        with_cp: bool,
-        init_cfg: Any,
+        *,
+        attention: Mapping[str, Any] | None = None,
+        sharing: str = "stage",
+        scheme: str | ConnectionScheme = "full",
+        out_indices: Sequence[int] | None = None,
         num_stages: int | None = None,
+        norm_eval: bool = False,
+        frozen_stages: int = -1,
+        with_cp: bool = False,
+        init_cfg: Any = None,
     ) -> None:
         pretrained = isinstance(init_cfg, Mapping) and init_cfg.get("type") == "Pretrained"
         super().__init__(DEFAULT_INIT if init_cfg is None or pretrained else init_cfg)
         if sharing not in ("stage", "block"):
-            raise ValueError(f"sharing must be 'stage' (one attention a stage) or 'block', got {sharing!r}")
+            raise UserError(f"sharing must be 'stage' (one attention a stage) or 'block', got {sharing!r}")
         self.num_stages = len(blocks) if num_stages is None else num_stages
         if not 1 <= self.num_stages <= len(blocks):
-            raise ValueError(f"num_stages must lie in 1..{len(blocks)}, got {num_stages}")
+            raise UserError(f"num_stages must lie in 1..{len(blocks)}, got {num_stages}")
+        out_indices = (self.num_stages - 1,) if out_indices is None else out_indices
         if not out_indices or any(not 0 <= i < self.num_stages for i in out_indices):
-            raise ValueError(f"out_indices {tuple(out_indices)} must be one or more of 0..{self.num_stages - 1}")
+            raise UserError(f"out_indices {tuple(out_indices)} must be one or more of 0..{self.num_stages - 1}")
         if not -1 <= frozen_stages <= len(blocks):
-            raise ValueError(f"frozen_stages must lie in -1..{len(blocks)}, got {frozen_stages}")
+            raise UserError(f"frozen_stages must lie in -1..{len(blocks)}, got {frozen_stages}")
         self.blocks = tuple(blocks)
         self.scheme: ConnectionScheme | None = ConnectionScheme.parse(scheme, blocks)
         if attention is None:
@@ -70,28 +85,59 @@ class StagedBackbone(BaseModule):
         self.with_cp = with_cp
         self.pretrained: str | None = init_cfg["checkpoint"] if pretrained else None
 
-    def _add_stages(
+    def add_stages(
         self,
         block: type[Block],
         inplanes: int,
+        *,
         planes: Sequence[int],
         strides: Sequence[int],
-        dilations: Sequence[int],
-        contract_dilation: bool,
-        **block_options: Any,
+        dilations: Sequence[int] | None = None,
+        contract_dilation: bool = False,
+        norm_cfg: Mapping[str, Any] | None = None,
+        conv_bias: bool = False,
     ) -> None:
+        """Build the stages; the last thing that a subclass does.
+
+        Args:
+            block: The class of the residual blocks.
+            inplanes: Channels after the stem.
+            planes: Of each stage; its blocks have ``planes * block.expansion`` channels.
+            strides: Stride of each stage.
+            dilations: Dilation of each stage's 3x3 convolutions; 1 by default.
+            contract_dilation: Halve the dilation of a dilated stage's first block.
+            norm_cfg: MMCV norm config.
+            conv_bias: Biased convolutions.
+
+        Raises:
+            UserError: There is not one stride and one dilation a stage.
+        """
+        dilations = (1,) * len(self.blocks) if dilations is None else dilations
+        options: dict[str, Any] = {"norm_cfg": norm_cfg, "conv_bias": conv_bias}
         if not len(strides) == len(dilations) == len(self.blocks):
-            raise ValueError(f"strides {tuple(strides)} and dilations {tuple(dilations)} need one value a stage")
+            raise UserError(f"strides {tuple(strides)} and dilations {tuple(dilations)} need one value a stage")
         scheme = ConnectionScheme.parse(self.scheme or "none", self.blocks)
         for i, gates in enumerate(scheme.stages[: self.num_stages]):
             channels = planes[i] * block.expansion
             downsample = None
             if strides[i] != 1 or inplanes != channels:
-                downsample = _projection(inplanes, channels, strides[i], **block_options)
+                downsample = nn.Sequential(
+                    nn.Conv2d(inplanes, channels, 1, strides[i], bias=conv_bias), build_norm(norm_cfg, channels)
+                )
             first = dilations[i] // 2 if contract_dilation and dilations[i] > 1 else dilations[i]
-            blocks = [block(inplanes, planes[i], strides[i], first, downsample, **block_options)]
-            blocks += [block(channels, planes[i], 1, dilations[i], **block_options) for _ in range(self.blocks[i] - 1)]
-            self.add_module(f"layer{i + 1}", Stage(blocks, gates, self.attention, self.sharing, channels, self.with_cp))
+            first_options = {**options, "stride": strides[i], "dilation": first, "downsample": downsample}
+            blocks = [block(inplanes, planes=planes[i], **first_options)]
+            for _ in range(self.blocks[i] - 1):
+                blocks.append(block(channels, planes=planes[i], dilation=dilations[i], **options))
+            stage = Stage(
+                blocks,
+                gates=gates,
+                attention=self.attention,
+                sharing=self.sharing,
+                channels=channels,
+                with_cp=self.with_cp,
+            )
+            self.add_module(f"layer{i + 1}", stage)
             self.out_channels.append(channels)
             inplanes = channels
         self.train()  # frozen parameters must be known before an optimizer or DDP looks at them
@@ -110,10 +156,23 @@ class StagedBackbone(BaseModule):
         """The modules before the first stage, in order."""
         raise NotImplementedError
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """(N, 3, H, W) -> the outputs of the stages in ``out_indices``."""
+    def begin(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, 3, H, W) -> the input of the first stage."""
         for module in self.stem_modules():
             x = module(x)
+        return x
+
+    def plug_points(self) -> list[BlockPoint]:
+        """The blocks of the stages that are built, in order."""
+        return [
+            BlockPoint(i, block, stage.attention_of(block), gate)
+            for i, stage in enumerate(self.stages)
+            for block, gate in zip(stage.blocks, stage.gates, strict=True)
+        ]
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """(N, 3, H, W) -> the outputs of the stages in ``out_indices``."""
+        x = self.begin(x)
         outs = []
         for i, stage in enumerate(self.stages):
             if i > max(self.out_indices):
@@ -133,12 +192,12 @@ class StagedBackbone(BaseModule):
                 float tensor of gates in [0, 1], shape (number of blocks,), through which gradients flow.
 
         Raises:
-            ValueError: The scheme does not fit the blocks, or it connects one for which no attention was built.
+            UserError: The scheme does not fit the blocks, or it connects one for which no attention was built.
         """
         gates: list[list[Gate]]
         if isinstance(scheme, torch.Tensor):
             if scheme.shape != (sum(self.blocks),) or not scheme.is_floating_point():
-                raise ValueError(
+                raise UserError(
                     f"gates must be a float tensor of shape ({sum(self.blocks)},), got {scheme.dtype} of shape "
                     f"{tuple(scheme.shape)}"
                 )
@@ -148,13 +207,12 @@ class StagedBackbone(BaseModule):
             parsed = ConnectionScheme.parse(scheme, self.blocks)
             gates = [list(bits) for bits in parsed.stages]
         gates = gates[: self.num_stages]
-        for i, (stage, values) in enumerate(zip(self.stages, gates, strict=True)):
-            for block, gate in zip(stage.blocks, values, strict=True):
-                if gate is not False and stage.attention_of(block) is None:
-                    raise ValueError(
-                        f"stage {i + 1} has a block to connect but no attention: build the backbone with an attention "
-                        "and scheme='full' to change its scheme later"
-                    )
+        for point, gate in zip(self.plug_points(), (gate for values in gates for gate in values), strict=True):
+            if gate is not False and point.attention is None:
+                raise UserError(
+                    f"stage {point.stage + 1} has a block to connect but no attention: build the backbone with an "
+                    "attention and scheme='full' to change its scheme later"
+                )
         for stage, values in zip(self.stages, gates, strict=True):
             stage.gates = values
         self.scheme = parsed
@@ -177,7 +235,3 @@ class StagedBackbone(BaseModule):
                 if isinstance(module, _BatchNorm):
                     module.eval()
         return self
-
-
-def _projection(inplanes: int, channels: int, stride: int, norm_cfg: Any, conv_bias: bool) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inplanes, channels, 1, stride, bias=conv_bias), build_norm(norm_cfg, channels))

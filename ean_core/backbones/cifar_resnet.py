@@ -11,6 +11,7 @@ from torch import nn
 from ean_core.backbones.base import StagedBackbone
 from ean_core.backbones.norm import build_norm
 from ean_core.backbones.stage import BasicBlock, Block, Bottleneck
+from ean_core.errors import UserError
 from ean_core.scheme import ConnectionScheme
 
 BLOCKS: dict[str, tuple[type[Block], int]] = {
@@ -40,18 +41,21 @@ class EANCifarResNet(StagedBackbone):
         conv_bias: Biased convolutions.
         norm_cfg: MMCV norm config.
         norm_eval: Keep batch norms in evaluation mode while training.
-        frozen_stages: Freeze the stem (0) and the first so many stages; -1 freezes nothing.
+        frozen_stages: 0 freezes the stem, a number n above 0 the first n stages too; -1 freezes nothing.
         with_cp: Recompute activations in the backward pass.
         init_cfg: MMEngine initialisation, or pretrained weights.
 
     Raises:
-        ValueError: A depth that the block type cannot make, an unknown block, attention or sharing, or a scheme that
+        UserError: A depth that the block type cannot make, an unknown block, attention or sharing, or a scheme that
             does not fit.
     """
+
+    image_size = 32
 
     def __init__(
         self,
         depth: int = 164,
+        *,
         block: str = "bottleneck",
         attention: Mapping[str, Any] | None = None,
         sharing: str = "stage",
@@ -68,17 +72,33 @@ class EANCifarResNet(StagedBackbone):
         init_cfg: Any = None,
     ) -> None:
         if block not in BLOCKS:
-            raise ValueError(f"EANCifarResNet has no block {block!r}: choose from {', '.join(BLOCKS)}")
+            raise UserError(f"EANCifarResNet has no block {block!r}: choose from {', '.join(BLOCKS)}")
         block_type, layers = BLOCKS[block]
         if depth <= 2 or (depth - 2) % layers:
-            raise ValueError(f"EANCifarResNet with {block} blocks needs a depth of {layers}n + 2, got {depth}")
+            raise UserError(f"EANCifarResNet with {block} blocks needs a depth of {layers}n + 2, got {depth}")
         blocks = ((depth - 2) // layers,) * 3
-        super().__init__(blocks, attention, sharing, scheme, out_indices, norm_eval, frozen_stages, with_cp, init_cfg)
+        super().__init__(
+            blocks,
+            attention=attention,
+            sharing=sharing,
+            scheme=scheme,
+            out_indices=out_indices,
+            norm_eval=norm_eval,
+            frozen_stages=frozen_stages,
+            with_cp=with_cp,
+            init_cfg=init_cfg,
+        )
         self.conv1 = nn.Conv2d(in_channels, 16, 3, 1, 1, bias=conv_bias)
         self.bn1 = build_norm(norm_cfg, 16)
         self.relu = nn.ReLU(inplace=True)
-        self._add_stages(
-            block_type, 16, (16, 32, 64), strides, dilations, False, norm_cfg=norm_cfg, conv_bias=conv_bias
+        self.add_stages(
+            block_type,
+            16,
+            planes=(16, 32, 64),
+            strides=strides,
+            dilations=dilations,
+            norm_cfg=norm_cfg,
+            conv_bias=conv_bias,
         )
 
     def stem_modules(self) -> list[nn.Module]:

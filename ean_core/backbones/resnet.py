@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mmengine.registry import MODELS
@@ -11,6 +12,7 @@ from torch import nn
 from ean_core.backbones.base import StagedBackbone
 from ean_core.backbones.norm import build_norm
 from ean_core.backbones.stage import BasicBlock, Block, Bottleneck
+from ean_core.errors import UserError
 from ean_core.scheme import ConnectionScheme
 
 ARCHITECTURES: dict[int, tuple[type[Block], tuple[int, ...]]] = {
@@ -20,6 +22,16 @@ ARCHITECTURES: dict[int, tuple[type[Block], tuple[int, ...]]] = {
     101: (Bottleneck, (3, 4, 23, 3)),
     152: (Bottleneck, (3, 8, 36, 3)),
 }
+
+
+def detect_depth(names: Iterable[str]) -> int | None:
+    """The depth of the ResNet whose tensors have these names (torchvision's or ours); ``None``: it is none of these."""
+    found = {match[0] for name in names if (match := re.match(r"layer\d\.\d+\.conv[23]", name))}
+    blocks = tuple(
+        sum(block.startswith(f"layer{i}.") and block.endswith("conv2") for block in found) for i in range(1, 5)
+    )
+    kind = Bottleneck if "layer1.0.conv3" in found else BasicBlock
+    return next((depth for depth, architecture in ARCHITECTURES.items() if architecture == (kind, blocks)), None)
 
 
 @MODELS.register_module()
@@ -36,7 +48,7 @@ class EANResNet(StagedBackbone):
         sharing: ``"stage"``: one module a stage; ``"block"``: one a connected block.
         scheme: What :meth:`ConnectionScheme.parse` takes; for a ResNet-50 ``"100-1011-010011-011"``.
         out_indices: Stages (0-based) whose outputs are returned.
-        num_stages: Build only so many stages: 3 for a task that needs no ``layer4``, whose unused parameters would
+        num_stages: The number of stages to build: 3 for a task that needs no ``layer4``, whose unused parameters would
             cost memory and break distributed training. Schemes keep the bits of all four, strides and dilations their
             values; pretrained weights of the whole network load.
         strides: Stride of each stage.
@@ -48,18 +60,19 @@ class EANResNet(StagedBackbone):
         conv_bias: Biased convolutions, as in the EAN authors' ImageNet code.
         norm_cfg: MMCV norm config, e.g. ``dict(type="SyncBN")``; batch norm by default.
         norm_eval: Keep batch norms in evaluation mode while training.
-        frozen_stages: Freeze the stem (0) and the first so many stages; -1 freezes nothing.
+        frozen_stages: 0 freezes the stem, a number n above 0 the first n stages too; -1 freezes nothing.
         with_cp: Recompute activations in the backward pass to save memory.
         init_cfg: MMEngine initialisation; ``dict(type="Pretrained", checkpoint=PATH)`` loads any format that
             :mod:`ean_core.backbones.weights` reads and fails unless the whole backbone is covered.
 
     Raises:
-        ValueError: An unknown depth, attention or sharing, or a scheme that does not fit.
+        UserError: An unknown depth, attention or sharing, or a scheme that does not fit.
     """
 
     def __init__(
         self,
         depth: int = 50,
+        *,
         attention: Mapping[str, Any] | None = None,
         sharing: str = "stage",
         scheme: str | ConnectionScheme = "full",
@@ -79,11 +92,21 @@ class EANResNet(StagedBackbone):
         init_cfg: Any = None,
     ) -> None:
         if depth not in ARCHITECTURES:
-            raise ValueError(f"EANResNet has no depth {depth}: choose from {', '.join(map(str, ARCHITECTURES))}")
+            raise UserError(f"EANResNet has no depth {depth}: choose from {', '.join(map(str, ARCHITECTURES))}")
         block, blocks = ARCHITECTURES[depth]
         super().__init__(
-            blocks, attention, sharing, scheme, out_indices, norm_eval, frozen_stages, with_cp, init_cfg, num_stages
+            blocks,
+            attention=attention,
+            sharing=sharing,
+            scheme=scheme,
+            out_indices=out_indices,
+            num_stages=num_stages,
+            norm_eval=norm_eval,
+            frozen_stages=frozen_stages,
+            with_cp=with_cp,
+            init_cfg=init_cfg,
         )
+        self.torchvision = f"resnet{depth}"
         if deep_stem:
             widths = (in_channels, stem_channels // 2, stem_channels // 2, stem_channels)
             layers: list[nn.Module] = []
@@ -101,14 +124,13 @@ class EANResNet(StagedBackbone):
             self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, 1)
         self.deep_stem = deep_stem
-        planes = (64, 128, 256, 512)
-        self._add_stages(
+        self.add_stages(
             block,
             stem_channels,
-            planes,
-            strides,
-            dilations,
-            contract_dilation,
+            planes=(64, 128, 256, 512),
+            strides=strides,
+            dilations=dilations,
+            contract_dilation=contract_dilation,
             norm_cfg=norm_cfg,
             conv_bias=conv_bias,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
@@ -14,9 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ean_core.attention import Attention, State, build_attention
 from ean_core.backbones.norm import build_norm
-
-Gate = bool | torch.Tensor
-"""``True``/``False`` in a plain network; a scalar tensor in [0, 1] while gates are trained."""
+from ean_core.plug.connect import Gate, connect
 
 
 class BasicBlock(nn.Module):
@@ -28,6 +27,7 @@ class BasicBlock(nn.Module):
     def __init__(
         self,
         inplanes: int,
+        *,
         planes: int,
         stride: int = 1,
         dilation: int = 1,
@@ -57,6 +57,7 @@ class Bottleneck(nn.Module):
     def __init__(
         self,
         inplanes: int,
+        *,
         planes: int,
         stride: int = 1,
         dilation: int = 1,
@@ -88,9 +89,7 @@ class Stage(nn.Module):
     """Blocks under the names ``0``, ``1``, ... and, for ``sharing="stage"``, their one ``attention``.
 
     Eq. 4 of the EAN paper: a block computes ``relu(x + (a M(f) + (1 - a)) * f)`` for its branch ``f``, its gate ``a``
-    and the mask ``M``. With a Boolean gate a disconnected block runs no attention code at all. A gate tensor also
-    blends the state of a stateful module, ``a s' + (1 - a) s``, so that gates of 0.0 and 1.0 give exactly what
-    ``False`` and ``True`` give.
+    and the mask ``M``; see :func:`ean_core.plug.connect`.
 
     Args:
         blocks: The residual blocks.
@@ -105,6 +104,7 @@ class Stage(nn.Module):
     def __init__(
         self,
         blocks: Sequence[Block],
+        *,
         gates: Sequence[bool],
         attention: Mapping[str, Any] | None,
         sharing: str,
@@ -153,25 +153,33 @@ class Stage(nn.Module):
 def run_block(
     block: Block, attention: Attention | None, gate: Gate, x: torch.Tensor, state: State
 ) -> tuple[torch.Tensor, State]:
-    """One residual block with its gate (Eq. 4): (N, C_in, H, W) and the state before it, to the same after it."""
+    """One residual block with its gate: (N, C_in, H, W) and the state before it, to the same after it."""
     identity = x if block.downsample is None else block.downsample(x)
-    out = block.residual(x)
-    if gate is not False and attention is not None:
-        recalibrated, new_state = attention(out, state)
-        if gate is True:
-            out, state = recalibrated, new_state
-        else:
-            out = gate * recalibrated + (1 - gate) * out
-            state = _blend(gate, new_state, state)
-    out += identity
-    return block.relu(out), state
+    branch, state = connect(attention, gate, block.residual(x), state)
+    branch += identity
+    return block.relu(branch), state
 
 
-def _blend(gate: Gate, new: State, old: State) -> State:
-    if new is None:
-        return None
-    before = old if old is not None else tuple(torch.zeros_like(t) for t in new)
-    return tuple(gate * n + (1 - gate) * o for n, o in zip(new, before, strict=True))
+@dataclass(frozen=True, eq=False)
+class BlockPoint:
+    """A block as a :class:`~ean_core.plug.PlugPoint`, which describes the attributes not named here.
+
+    Attributes:
+        block: The block.
+    """
+
+    stage: int
+    block: Block
+    attention: Attention | None
+    gate: Gate
+
+    def split(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The block's input -> what is added, and the branch."""
+        return x if self.block.downsample is None else self.block.downsample(x), self.block.residual(x)
+
+    def join(self, identity: torch.Tensor, branch: torch.Tensor) -> torch.Tensor:
+        """What is added and the recalibrated branch -> the block's output."""
+        return self.block.relu(branch + identity)
 
 
 def _checkpoint_contexts(block: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:

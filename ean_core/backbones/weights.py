@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import nn
 
 from ean_core.attention import Attention
 from ean_core.checkpoint import read_checkpoint
+from ean_core.errors import UserError
 
 # The authors' names (ImageNet code) -> ours, applied in this order.
 AUTHORS_NAMES = [
@@ -21,8 +22,6 @@ AUTHORS_NAMES = [
     (r"^(layer\d)\.lstm\.w_ih\.0\.seq\.", r"\1.attention.input_gates."),
     (r"^(layer\d)\.lstm\.w_hh\.0\.seq\.", r"\1.attention.hidden_gates."),
 ]
-# A convolution or norm of a ResNet, as against attention and whatever else a file may hold.
-BACKBONE_TENSOR = r"(?:layer\d\.\d+\.)?(?:(?:conv|bn|downsample\.|stem\.)\d)\.\w+"
 HEADS = ("fc.", "last_linear.", "linear.", "head.", "decode_head.", "auxiliary_head.", "neck.", "data_preprocessor.")
 
 # What the authors' ImageNet networks use, by a tensor that tells which attention a file holds.
@@ -57,7 +56,7 @@ def convert_state_dict(source: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     """
     state = source.get("state_dict", source.get("model", source))
     if not isinstance(state, Mapping):
-        raise ValueError("the checkpoint holds no state dict")
+        raise UserError("the checkpoint holds no state dict")
     tensors = {str(k).removeprefix("module."): v for k, v in state.items() if isinstance(v, torch.Tensor)}
     if any(key.startswith("backbone.") for key in tensors):
         tensors = {k.removeprefix("backbone."): v for k, v in tensors.items() if k.startswith("backbone.")}
@@ -87,13 +86,19 @@ def detect_attention(source: Mapping[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def fold_conv_biases(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def fold_conv_biases(state: Mapping[str, torch.Tensor], keep: Container[str] = ()) -> dict[str, torch.Tensor]:
     """Move every convolution's bias into the running mean of its batch norm, which is exact.
 
     ``BN(Wx + b)`` normalises ``Wx + b - mean = Wx - (mean - b)``; in training the batch mean cancels ``b`` anyway.
+
+    Args:
+        state: The tensors by name.
+        keep: Names of biases that stay, because the network to load has them.
     """
     folded = dict(state)
     for key in state:
+        if key in keep:
+            continue
         match = re.fullmatch(r"(.*\.)?(?:conv(\d)|(downsample|stem)\.(\d))\.bias", key)
         if match is None:
             continue
@@ -109,13 +114,11 @@ def load_backbone(backbone: nn.Module, source: Mapping[str, Any]) -> LoadReport:
     Only attention may differ: what the checkpoint lacks of it keeps its values, what is left over is reported.
 
     Raises:
-        ValueError: The networks differ: a tensor of the backbone outside its attention modules is missing or has
+        UserError: The networks differ: a tensor of the backbone outside its attention modules is missing or has
             another shape, or the checkpoint has more convolutions or norms. The backbone is then left as it was.
     """
-    tensors = convert_state_dict(source)
-    own = backbone.state_dict()
-    if "layer1.0.conv1.bias" not in own:
-        tensors = fold_conv_biases(tensors)
+    tensors, own = convert_state_dict(source), backbone.state_dict()
+    tensors = fold_conv_biases(tensors, keep=own.keys())
     attention = attention_keys(backbone)
     counters = {key for key in own if key.endswith("num_batches_tracked")}  # absent from old files, used by nobody
     report = LoadReport(
@@ -126,20 +129,21 @@ def load_backbone(backbone: nn.Module, source: Mapping[str, Any]) -> LoadReport:
     lost = [key for key in report.missing if key not in attention]
     size = len(own) - len(counters)
     if lost:
-        raise ValueError(
+        raise UserError(
             f"the checkpoint does not cover the backbone: {len(lost)} of {size} tensors are missing, "
             f"first '{lost[0]}' (another depth, or not a ResNet?)"
         )
     left_out = getattr(backbone, "left_out", ())  # stages that it is built without
-    extra = [key for key in report.unused if re.fullmatch(BACKBONE_TENSOR, key) and not key.startswith(left_out)]
+    kinds = {_without_numbers(key) for key in own if key not in attention}
+    extra = [key for key in report.unused if _without_numbers(key) in kinds and not key.startswith(left_out)]
     if extra:
-        raise ValueError(
+        raise UserError(
             f"the checkpoint is of a larger network: the backbone lacks {len(extra)} of its tensors, first "
             f"'{extra[0]}' (another depth?)"
         )
     wrong = [key for key in report.loaded if tensors[key].shape != own[key].shape]
     if wrong:
-        raise ValueError(
+        raise UserError(
             f"the checkpoint does not fit the backbone: {len(wrong)} tensors have another shape, first '{wrong[0]}' "
             f"with {tuple(tensors[wrong[0]].shape)} instead of {tuple(own[wrong[0]].shape)} (another depth, or "
             "other attention options?)"
@@ -153,7 +157,7 @@ def load_pretrained(backbone: nn.Module, source: str) -> LoadReport:
 
     Raises:
         FileNotFoundError: The file does not exist, or the download failed.
-        ValueError: The checkpoint cannot be read or does not cover the backbone.
+        UserError: The checkpoint cannot be read or does not cover the backbone.
     """
     if source.startswith("torchvision://"):
         # MMEngine's runner imports OpenCV, for which `import ean_core` need not wait.
@@ -168,12 +172,17 @@ def load_pretrained(backbone: nn.Module, source: str) -> LoadReport:
                 "network and pass its path instead"
             ) from error
         except KeyError as error:
-            raise ValueError(f"torchvision has no pretrained weights named '{source}'") from error
+            raise UserError(f"torchvision has no pretrained weights named '{source}'") from error
     else:
         checkpoint = read_checkpoint(source)
     report = load_backbone(backbone, checkpoint)
     print_log(f"{source}: {report}", logger="current")
     return report
+
+
+def _without_numbers(key: str) -> str:
+    """``"layer3.22.conv1.weight"`` -> ``"layer#.#.conv#.weight"``: what kind of tensor it is."""
+    return re.sub(r"\d+", "#", key)
 
 
 def attention_keys(backbone: nn.Module) -> set[str]:

@@ -10,15 +10,15 @@ from torch import nn
 
 from ean_core.backbones.base import StagedBackbone
 from ean_core.backbones.stage import Stage
-from ean_core.deploy.stage import FusedStage
+from ean_core.deploy.fused_stage import FusedStage
 
 
 def fuse(model: nn.Module) -> nn.Module:
     """An inference-only copy of ``model`` that computes the same function up to rounding, in less time and memory.
 
     Every batch norm goes into the convolution before it: ``BN(Wx + b) = (s W) x + s (b - mean) + beta`` with
-    ``s = gamma / sqrt(var + eps)``. The stages of our backbones become :class:`~ean_core.deploy.stage.FusedStage`, and
-    tensors are kept channels-last, which convolutions prefer.
+    ``s = gamma / sqrt(var + eps)``. The stages of our backbones become
+    :class:`~ean_core.deploy.fused_stage.FusedStage`, and tensors are kept channels-last, which convolutions prefer.
 
     Args:
         model: Anything with a backbone of ours in it, at whatever depth; other models have their batch norms folded.

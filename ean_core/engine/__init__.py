@@ -1,12 +1,14 @@
 """Running a config: hooks, runner, command line. Everything here is shared by the three applications."""
 
 from ean_core.engine.amp import CPUAmpOptimWrapper
+from ean_core.engine.config import load_config
 from ean_core.engine.history import HistoryHook
 from ean_core.engine.progress import ProgressHook
 from ean_core.engine.reproduce import ReseedHook, seed_worker
-from ean_core.engine.run import evaluate, train
 from ean_core.engine.runner import EANRunner, build_runner
 from ean_core.engine.saving import SaveHook
+from ean_core.engine.testing import evaluate
+from ean_core.engine.training import train
 
 __all__ = [
     "CPUAmpOptimWrapper",
@@ -17,6 +19,7 @@ __all__ = [
     "SaveHook",
     "build_runner",
     "evaluate",
+    "load_config",
     "seed_worker",
     "train",
 ]

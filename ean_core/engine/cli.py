@@ -1,15 +1,21 @@
-"""What every command-line tool shares: its parser, and errors that end in one line."""
+"""What every command-line tool shares: its parser, the options of configs, and errors that end in one line."""
 
 from __future__ import annotations
 
 import argparse
 import functools
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
-from ean_core.engine.memory import keep_freed_memory
+from mmengine.config import Config, DictAction
+
+from ean_core.engine.config import load_config
+from ean_core.errors import UserError
+from ean_core.memory import keep_freed_memory
 
 Main = Callable[[Sequence[str] | None], None]
+BUG = "bug: this is no mistake of yours. Please report it with the lines above and what 'python tools/doctor.py' prints"
 
 
 def make_parser(description: str, example: str) -> argparse.ArgumentParser:
@@ -23,11 +29,33 @@ def make_parser(description: str, example: str) -> argparse.ArgumentParser:
     return parser
 
 
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that every tool on a config understands; :func:`config_of` reads them."""
+    parser.add_argument("config", help="config file, e.g. configs/seg/ean_se_voc.py")
+    parser.add_argument("--toy", action="store_true", help="small generated data and a schedule of about a minute")
+    parser.add_argument("--scheme", help="0/1 by stage (1-01-11), full, none, a published name, or a scheme.json")
+    parser.add_argument("--data-root", help="folder of your own data in the task's layout")
+    parser.add_argument("--classes", help="text file with the class names, one a line")
+    parser.add_argument("--work-dir", help="where everything is written (default: work_dirs/CONFIG)")
+    parser.add_argument("--launcher", choices=["none", "pytorch"], default="none", help="pytorch: under torchrun")
+    parser.add_argument(
+        "--cfg-options", nargs="+", action=DictAction, default={}, metavar="KEY=VALUE", help="change any config entry"
+    )
+
+
+def config_of(args: argparse.Namespace) -> Config:
+    """The complete config of a command line (:func:`~ean_core.engine.load_config`)."""
+    names = ("toy", "scheme", "data_root", "classes", "work_dir", "launcher", "pretrained", "amp")
+    choices = {name: getattr(args, name) for name in names if hasattr(args, name)}
+    return load_config(args.config, options=args.cfg_options, **choices)
+
+
 def command(main: Main) -> Main:
     """Decorate a tool's ``main(argv)``: a user's mistake prints one line and exits with status 2.
 
-    ``ValueError``, ``OSError``, and ``KeyError`` (MMEngine's word for an unknown type) count as such; ``--debug`` lets
-    them through. Ctrl-C exits with status 130. The process keeps the memory that it frees (``memory.py``).
+    A mistake is a :class:`~ean_core.errors.UserError` or an ``OSError``; ``--debug`` lets it through. Anything else is
+    a bug: its traceback is printed, then a line that says how to report it, and the status is 1. Ctrl-C exits with
+    status 130. The process keeps the memory that it frees (``memory.py``).
     """
 
     @functools.wraps(main)
@@ -38,17 +66,21 @@ def command(main: Main) -> Main:
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(130)
-        except (ValueError, OSError, KeyError) as error:
+        except (UserError, OSError) as error:
             if "--debug" in (sys.argv[1:] if argv is None else argv):
                 raise
             print(f"error: {explain(error)}", file=sys.stderr)
             sys.exit(2)
+        except Exception:
+            traceback.print_exc()
+            print(BUG, file=sys.stderr)
+            sys.exit(1)
 
     return run
 
 
 def repeated(args: argparse.Namespace) -> list[str]:
-    """The options of a command line that another tool needs to load the same config (see ``add_config_options``)."""
+    """The options of a command line that another tool needs to load the same config."""
     words = ["--toy"] if args.toy else []
     for name in ("scheme", "data_root", "classes", "work_dir"):
         value = getattr(args, name)
@@ -69,4 +101,4 @@ def explain(error: BaseException) -> str:
     """The message of an error as one reads it."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: '{error.filename}'"
-    return str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return str(error)

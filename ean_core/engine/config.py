@@ -1,93 +1,99 @@
-"""From a command line to a complete config: the file, --toy, --cfg-options, then the options with their own flag."""
+"""From a config file and a few choices to a complete config."""
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import os
-from importlib import import_module
+from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
+from ean_core.application import find_application
+from ean_core.engine.models import blueprint
+from ean_core.errors import UserError
 from ean_core.scheme import read_scheme_file
 
 
-def add_config_options(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that every tool on a config understands."""
-    parser.add_argument("config", help="config file, e.g. configs/seg/ean_se_voc.py")
-    parser.add_argument("--toy", action="store_true", help="small generated data and a schedule of about a minute")
-    parser.add_argument("--scheme", help="0/1 by stage (1-01-11), full, none, a published name, or a scheme.json")
-    parser.add_argument("--data-root", help="folder of your own data in the task's layout")
-    parser.add_argument("--classes", help="text file with the class names, one a line")
-    parser.add_argument("--work-dir", help="where everything is written (default: work_dirs/CONFIG)")
-    parser.add_argument("--launcher", choices=["none", "pytorch"], default="none", help="pytorch: under torchrun")
-    parser.add_argument(
-        "--cfg-options", nargs="+", action=DictAction, default={}, metavar="KEY=VALUE", help="change any config entry"
-    )
+def load_config(
+    path: str | os.PathLike[str],
+    *,
+    toy: bool = False,
+    scheme: str | None = None,
+    data_root: str | os.PathLike[str] | None = None,
+    classes: str | os.PathLike[str] | None = None,
+    work_dir: str | os.PathLike[str] | None = None,
+    pretrained: str | None = None,
+    amp: bool = False,
+    launcher: str = "none",
+    options: Mapping[str, Any] | None = None,
+) -> Config:
+    """The complete config of a file, its choices made by its task (:class:`ean_core.application.Application`).
 
+    The file's entries come first, then what ``toy`` changes, then ``options``, then the other arguments.
 
-def load_config(args: argparse.Namespace) -> Config:
-    """The config of a command line, resolved by its task.
-
-    A config names its task in ``task``: a package with a module ``task`` whose ``configure(cfg, toy, data_root,
-    classes)`` turns the config's one-word choices into what MMEngine builds.
+    Args:
+        path: The config file, e.g. ``"configs/seg/ean_se_voc.py"``.
+        toy: Small generated data and a schedule of about a minute.
+        scheme: What :meth:`~ean_core.scheme.ConnectionScheme.parse` takes, e.g. a ``scheme.json``.
+        data_root: The folder of your own data in the task's layout.
+        classes: A text file with the class names, one a line.
+        work_dir: Where everything is written; ``work_dirs/CONFIG`` by default.
+        pretrained: Weights of the backbone: a file, or ``"torchvision"``.
+        amp: Mixed precision (bfloat16 on a CPU).
+        launcher: ``"pytorch"`` under ``torchrun``.
+        options: Further changes, by dotted name: ``{"train_cfg.max_epochs": 3}``.
 
     Raises:
-        FileNotFoundError: The config, a base of it, or a file named on the command line does not exist.
-        ValueError: The config cannot be read, or an option does not fit it.
+        FileNotFoundError: The config, a base of it, or a file that is named does not exist.
+        UserError: The config cannot be read, or a choice does not fit it.
     """
-    path = Path(args.config)
+    path = Path(path)
+    cfg = read_config(path)
+    if toy:
+        cfg.merge_from_dict(cfg.get("toy", {}))
+    cfg.merge_from_dict(dict(options or {}))
+    application = find_application(cfg)
+    if scheme is not None:
+        backbone = cfg.model.backbone
+        backbone.scheme = scheme
+        if scheme.endswith(".json"):
+            backbone.scheme = read_scheme_file(Path(scheme), backbone.get("attention"))
+    if pretrained is not None:
+        cfg.model.backbone.init_cfg = {"type": "Pretrained", "checkpoint": _weights(pretrained, cfg)}
+    if amp:
+        cfg.optim_wrapper.type = "AmpOptimWrapper"
+    cfg.work_dir = os.fspath(work_dir) if work_dir is not None else cfg.get("work_dir") or f"work_dirs/{path.stem}"
+    cfg.launcher = launcher
+    application.configure(cfg, toy=toy, data_root=_text(data_root), classes=_text(classes))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for loader in (cfg.get(f"{part}_dataloader") for part in ("train", "val", "test")):
+        if loader and loader.get("num_workers", 0) > cores:
+            loader.num_workers = cores  # more only wait for each other, and torch warns of it
+    for scheduler in cfg.get("param_scheduler", [])[-1:]:
+        scheduler.end = cfg.train_cfg.max_epochs  # the schedule follows train_cfg.max_epochs
+    return cfg
+
+
+def read_config(path: Path) -> Config:
+    """A config file as it stands.
+
+    Raises:
+        FileNotFoundError: The config, or a base of it, does not exist; the message names a similar one.
+        UserError: It cannot be read.
+    """
+    if path.suffix == ".pth":
+        raise UserError(f"'{path}' is a checkpoint, not a config")
     if not path.is_file():
         near = [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else []
         close = difflib.get_close_matches(path.name, near, n=1)
         hint = f": did you mean '{path.parent / close[0]}'?" if close else ""
         raise FileNotFoundError(f"config '{path}' does not exist{hint}")
     try:
-        cfg = Config.fromfile(path)
+        return Config.fromfile(path)
     except (SyntaxError, TypeError, AttributeError, NameError) as error:
-        raise ValueError(f"config '{path}' cannot be read: {error}") from error
-    if args.toy:
-        cfg.merge_from_dict(cfg.get("toy", {}))
-    cfg.merge_from_dict(args.cfg_options)
-    if args.scheme is not None:
-        backbone = cfg.model.backbone
-        backbone.scheme = args.scheme
-        if args.scheme.endswith(".json"):
-            backbone.scheme = read_scheme_file(Path(args.scheme), backbone.get("attention"))
-    if getattr(args, "pretrained", None):
-        cfg.model.backbone.init_cfg = {"type": "Pretrained", "checkpoint": _source(args.pretrained, cfg)}
-    if getattr(args, "amp", False):
-        cfg.optim_wrapper.type = "AmpOptimWrapper"
-    cfg.work_dir = args.work_dir or cfg.get("work_dir") or str(Path("work_dirs", path.stem))
-    cfg.launcher = args.launcher
-    task(cfg).configure(cfg, toy=args.toy, data_root=args.data_root, classes=args.classes)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    for loader in (cfg.get(f"{part}_dataloader") for part in ("train", "val", "test")):
-        if loader and loader.get("num_workers", 0) > cores:
-            loader.num_workers = cores  # more only wait for each other, and torch warns of it
-    for scheduler in cfg.get("param_scheduler", [])[-1:]:
-        scheduler.end = cfg.train_cfg.max_epochs  # the schedule follows --cfg-options train_cfg.max_epochs
-    return cfg
-
-
-def task(cfg: Config) -> ModuleType:
-    """The task module of a config.
-
-    Raises:
-        ValueError: The config names none, or one that does not exist.
-    """
-    if "task" not in cfg:
-        raise ValueError(f"'{cfg.filename}' names no task: add task = 'segmentation' (or another of our packages)")
-    try:
-        return import_module(f"{cfg.task}.task")
-    except ModuleNotFoundError as error:
-        if error.name not in (cfg.task, f"{cfg.task}.task"):
-            raise
-        raise ValueError(
-            f"'{cfg.filename}' names an unknown task '{cfg.task}': task = 'segmentation' is one"
-        ) from error
+        raise UserError(f"config '{path}' cannot be read: {error}") from error
 
 
 def read_class_names(path: Path) -> list[str]:
@@ -95,19 +101,27 @@ def read_class_names(path: Path) -> list[str]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It names fewer than two classes.
+        UserError: It names fewer than two classes.
     """
     if not path.is_file():
         raise FileNotFoundError(f"file of class names '{path}' does not exist")
     names = [line.strip() for line in path.read_text().splitlines() if line.strip()]
     if len(names) < 2:
-        raise ValueError(f"'{path}' names {len(names)} classes: write at least two, one a line, label 0 first")
+        raise UserError(f"'{path}' names {len(names)} classes: write at least two, one a line, label 0 first")
     return names
 
 
-def _source(pretrained: str, cfg: Config) -> str:
+def _text(path: str | os.PathLike[str] | None) -> str | None:
+    return None if path is None else os.fspath(path)
+
+
+def _weights(pretrained: str, cfg: Config) -> str:
     if pretrained != "torchvision":
         if not Path(pretrained).is_file():
             raise FileNotFoundError(f"pretrained weights '{pretrained}' do not exist")
         return pretrained
-    return f"torchvision://resnet{cfg.model.backbone.get('depth', 50)}"
+    backbone = blueprint(cfg.model.backbone)
+    name = getattr(backbone, "torchvision", None)
+    if name is None:
+        raise UserError(f"torchvision has no weights for {type(backbone).__name__}: name a file with --pretrained")
+    return f"torchvision://{name}"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
-from ean_core.files import write_atomic
+from ean_core.figures import save_figure
+from ean_core.files import read_json_lines, write_atomic
 
 Entry = dict[str, Any]
 
@@ -42,7 +42,7 @@ class HistoryHook(Hook):
     def before_train(self, runner: Any) -> None:
         """Start the file, or cut it back to the checkpoint."""
         self._path = Path(runner.work_dir, "history.jsonl")
-        kept = [e for e in read_history(self._path) if e["iter"] <= runner.iter] if runner.iter else []
+        kept = [e for e in read_json_lines(self._path) if e["iter"] <= runner.iter] if runner.iter else []
         write_atomic(self._path, "".join(json.dumps(entry) + "\n" for entry in kept))
 
     @master_only
@@ -70,12 +70,18 @@ class HistoryHook(Hook):
         self._append(
             mode="val", epoch=runner.epoch, iter=runner.iter, **{k: float(v) for k, v in (metrics or {}).items()}
         )
-        draw_curves(read_history(self._path), self.metric, self._path.with_name("curves.png"), self.unit)
+        from ean_core.figures.training_curves import (
+            training_curves,  # Matplotlib: after the first epoch is early enough
+        )
+
+        figure = training_curves(read_json_lines(self._path), self.metric, self.unit)
+        if figure is not None:
+            save_figure(figure, self._path.with_name("curves.png"))
 
     @master_only
     def after_train(self, runner: Any) -> None:
         """Write ``metrics.json``: the best and the last validation."""
-        values = [e for e in read_history(self._path) if e["mode"] == "val"]
+        values = [e for e in read_json_lines(self._path) if e["mode"] == "val"]
         scored = [e for e in values if math.isfinite(e.get(self.metric, math.nan))]
         if scored:
             pick = max if self.rule == "greater" else min
@@ -85,44 +91,3 @@ class HistoryHook(Hook):
     def _append(self, **entry: Any) -> None:
         with self._path.open("a") as file:
             file.write(json.dumps(entry) + "\n")
-
-
-def read_history(path: Path) -> list[Entry]:
-    """The entries of a ``history.jsonl``; a last line that was cut off by a kill is left out."""
-    entries = []
-    for line in path.read_text().splitlines() if path.is_file() else []:
-        try:
-            entries.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return entries
-
-
-def draw_curves(history: Sequence[Entry], metric: str, path: Path, unit: str = "%") -> None:
-    """Training loss and learning rate on the left, validation metrics on the right, against epochs; a PNG."""
-    from matplotlib.figure import Figure
-
-    train = [e for e in history if e["mode"] == "train"]
-    val = [e for e in history if e["mode"] == "val"]
-    if not train or not val:
-        return
-    per_epoch = val[-1]["iter"] / val[-1]["epoch"]
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    x = [e["iter"] / per_epoch for e in train]
-    left.plot(x, [e["loss"] for e in train], color="tab:blue")
-    left.set(xlabel="epoch", title="training")
-    left.set_ylabel("loss", color="tab:blue")
-    rate = left.twinx()
-    rate.plot(x, [e["lr"] for e in train], color="tab:gray", linestyle="--")
-    rate.set_ylabel("learning rate", color="tab:gray")
-    rate.set_ylim(bottom=0)
-    names = [k for k in val[-1] if k not in ("mode", "epoch", "iter")]
-    for name in sorted(names, key=lambda n: n != metric):
-        right.plot([e["epoch"] for e in val], [e.get(name, math.nan) for e in val], marker=".", label=name)
-    right.set(xlabel="epoch", ylabel=unit, title="validation")
-    right.grid(alpha=0.3)
-    right.legend()
-    png = io.BytesIO()
-    figure.savefig(png, dpi=110, format="png")
-    write_atomic(path, png.getvalue())

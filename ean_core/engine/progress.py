@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress
 
-from ean_core.backbones.base import StagedBackbone
 from ean_core.engine.runner import unwrap
+from ean_core.plug import Pluggable
+from ean_core.terminal import progress_bar
 
 
 @HOOKS.register_module()
@@ -37,7 +37,7 @@ class ProgressHook(Hook):
         if not is_main_process():
             return
         _show(runner, header(runner))
-        self._bar = _bar(Console(file=sys.stdout))
+        self._bar = progress_bar()
         self._bar.start()
         self._task = self._bar.add_task("", total=runner.max_iters, completed=runner.iter)
 
@@ -61,7 +61,7 @@ class ProgressHook(Hook):
         """Print the header and start the bar of a test."""
         if is_main_process():
             _show(runner, header(runner, test=True))
-            self._bar = _bar(Console(file=sys.stdout))
+            self._bar = progress_bar()
             self._bar.start()
             self._task = self._bar.add_task("evaluating", total=len(runner.test_dataloader))
 
@@ -75,6 +75,17 @@ class ProgressHook(Hook):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+@contextmanager
+def showing(runner: Any) -> Iterator[None]:
+    """Give the terminal back when a run ends, however it ends: its bar would stay behind an error."""
+    try:
+        yield
+    finally:
+        for hook in runner.hooks:
+            if isinstance(hook, ProgressHook):
+                hook.after_run(runner)
 
 
 def header(runner: Any, test: bool = False) -> str:
@@ -92,9 +103,9 @@ def header(runner: Any, test: bool = False) -> str:
     parts += [type(head).__name__] if head is not None else []
     number = sum(p.numel() for p in model.parameters()) / 1e6
     lines["model"] = f"{' / '.join(parts)}, {number:.3f} M parameters"
-    if isinstance(backbone, StagedBackbone):
+    if isinstance(backbone, Pluggable):
         attention, scheme = backbone.attention, backbone.scheme
-        shared = "one module a stage" if backbone.sharing == "stage" else "a module in every connected block"
+        shared = "one module per stage" if backbone.sharing == "stage" else "a module in every connected block"
         lines["attention"] = f"{attention['type']}, {shared}" if attention else "none"
         if attention and scheme is not None:
             lines["scheme"] = f"{scheme} ({sum(scheme)} of {len(scheme)} blocks connected)"
@@ -116,16 +127,3 @@ def header(runner: Any, test: bool = False) -> str:
 def _show(runner: Any, text: str) -> None:
     print(text)
     runner.logger.info(f"\n{text}")  # below MMEngine's environment and config, which are in the file alone
-
-
-def _bar(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )

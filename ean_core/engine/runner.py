@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
+from mmengine.optim import AmpOptimWrapper
+from mmengine.registry import HOOKS, OPTIM_WRAPPERS, Registry
 from mmengine.runner import Runner
 from torch import distributed, nn
 
 from ean_core.checkpoint import read_checkpoint
+from ean_core.engine.amp import CPUAmpOptimWrapper
+from ean_core.errors import UserError, building
+
+
+def _in_words(part: str, build: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(build)
+    def wrapped(self: Runner, *args: Any, **kwargs: Any) -> Any:
+        with building(part):
+            return build(self, *args, **kwargs)
+
+    return wrapped
 
 
 class EANRunner(Runner):
-    """Changes to :class:`mmengine.runner.Runner`, each of which its methods describe."""
+    """Changes to :class:`mmengine.runner.Runner`, each of which its methods describe.
+
+    Where something is built from a wrong entry of the config, the error says so (:func:`ean_core.errors.building`).
+    """
+
+    build_optim_wrapper = _in_words("optim_wrapper", Runner.build_optim_wrapper)
+    build_param_scheduler = _in_words("param_scheduler", Runner.build_param_scheduler)
+    build_train_loop = _in_words("train_dataloader", Runner.build_train_loop)
+    build_val_loop = _in_words("val_dataloader", Runner.build_val_loop)
+    build_test_loop = _in_words("test_dataloader", Runner.build_test_loop)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """The log file takes everything, the terminal errors only: progress and results are printed by hooks."""
@@ -38,7 +62,7 @@ class EANRunner(Runner):
 
         Raises:
             FileNotFoundError: There is no such file.
-            ValueError: The file cannot be read, or does not fit the model.
+            UserError: The file cannot be read, or does not fit the model.
         """
         checkpoint = read_checkpoint(filename)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
@@ -85,7 +109,7 @@ def load_model(model: nn.Module, checkpoint: dict[str, Any], name: str) -> None:
     """Load a whole model strictly.
 
     Raises:
-        ValueError: Parameters are missing, left over, or have another shape; the message names the first.
+        UserError: Parameters are missing, left over, or have another shape; the message names the first.
     """
     state = checkpoint.get("state_dict", checkpoint)
     own = model.state_dict()
@@ -97,7 +121,7 @@ def load_model(model: nn.Module, checkpoint: dict[str, Any], name: str) -> None:
         if key in state and state[key].shape != own[key].shape
     ]
     if problems:
-        raise ValueError(
+        raise UserError(
             f"checkpoint '{name}' does not fit the model: {problems[0]}"
             + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "")
             + "; was it trained with another depth, attention, scheme, head or class count?"
@@ -112,11 +136,12 @@ def build_runner(cfg: Config) -> EANRunner:
     stages leave parameters without gradient, which distributed training is told here.
     """
     cuda = torch.cuda.is_available()
-    if any(str(hook.get("type", "")).endswith("SupernetHook") for hook in cfg.get("custom_hooks", None) or []):
+    hooks = [registered(HOOKS, hook) for hook in cfg.get("custom_hooks") or []]
+    if any(getattr(hook, "leaves_parameters_unused", False) for hook in hooks):
         cfg.find_unused_parameters = True
     if cfg.get("launcher", "none") != "none":
         if "LOCAL_RANK" not in os.environ:
-            raise ValueError("--launcher pytorch needs torchrun: torchrun --nproc_per_node=2 tools/train.py ...")
+            raise UserError("--launcher pytorch needs torchrun: torchrun --nproc_per_node=2 tools/train.py ...")
         if cuda:
             cfg.sync_bn = "torch"
         else:
@@ -127,6 +152,13 @@ def build_runner(cfg: Config) -> EANRunner:
                 "broadcast_buffers": False,
                 "find_unused_parameters": cfg.get("find_unused_parameters", False),
             }
-    if not cuda and cfg.optim_wrapper.get("type") == "AmpOptimWrapper":
-        cfg.optim_wrapper.type = "CPUAmpOptimWrapper"
-    return EANRunner.from_cfg(cfg)
+    if not cuda and registered(OPTIM_WRAPPERS, cfg.optim_wrapper) is AmpOptimWrapper:
+        cfg.optim_wrapper.type = CPUAmpOptimWrapper.__name__
+    with building("the config"):
+        return EANRunner.from_cfg(cfg)
+
+
+def registered(registry: Registry, options: Any) -> Any:
+    """What the ``type`` of a config entry names; ``None`` where it names nothing."""
+    kind = options.get("type")
+    return registry.get(kind) if isinstance(kind, str) else kind

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+
+from ean_core.errors import UserError
+from ean_core.files import replacing
 
 LAST, BEST = "last.pth", "best.pth"
 
@@ -30,7 +32,7 @@ class SaveHook(Hook):
 
     def __init__(self, metric: str, rule: str = "greater", interval: int = 1) -> None:
         if rule not in ("greater", "less"):
-            raise ValueError(f"SaveHook: rule must be 'greater' or 'less', got {rule!r}")
+            raise UserError(f"SaveHook: rule must be 'greater' or 'less', got {rule!r}")
         self.metric = metric
         self.sign = 1 if rule == "greater" else -1
         self.interval = interval
@@ -61,13 +63,13 @@ class SaveHook(Hook):
             self._save(runner, BEST, runner.epoch, optimizer=False)
 
     def _save(self, runner: Any, name: str, epoch: int, optimizer: bool = True) -> None:
-        part = f"{name}.part"
-        runner.save_checkpoint(
-            runner.work_dir,
-            part,
-            save_optimizer=optimizer,
-            save_param_scheduler=optimizer,
-            meta={"epoch": epoch, "iter": runner.iter},
-        )
-        if is_main_process():
-            os.replace(Path(runner.work_dir, part), Path(runner.work_dir, name))
+        if not is_main_process():
+            return
+        with replacing(Path(runner.work_dir, name)) as part:
+            runner.save_checkpoint(
+                runner.work_dir,
+                part.name,
+                save_optimizer=optimizer,
+                save_param_scheduler=optimizer,
+                meta={"epoch": epoch, "iter": runner.iter},
+            )

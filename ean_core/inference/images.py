@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from ean_core.errors import UserError
+
 Picture = NDArray[np.uint8]
 END_MARKERS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
@@ -24,7 +26,7 @@ def read_image(path: str | os.PathLike[str]) -> Picture:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It cannot be decoded: truncated, no image, or larger than Pillow dares to decode.
+        UserError: It cannot be decoded: truncated, no image, or larger than Pillow dares to decode.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"image '{os.fspath(path)}' does not exist")
@@ -35,11 +37,11 @@ def read_image(path: str | os.PathLike[str]) -> Picture:
                 image.load()
                 return to_rgb(image)
     except Image.DecompressionBombError as error:
-        raise ValueError(f"image '{os.fspath(path)}' is too large: {error}") from error
+        raise UserError(f"image '{os.fspath(path)}' is too large: {error}") from error
     except MemoryError:
         raise
     except Exception as error:  # Pillow raises many types for damaged files
-        raise ValueError(f"image '{os.fspath(path)}' cannot be read: {_reason(error)}") from error
+        raise UserError(f"image '{os.fspath(path)}' cannot be read: {_reason(error)}") from error
 
 
 def to_rgb(image: Image.Image | NDArray[Any]) -> Picture:
@@ -57,7 +59,7 @@ def to_rgb(image: Image.Image | NDArray[Any]) -> Picture:
         RGB, uint8 (H, W, 3), a copy.
 
     Raises:
-        ValueError: An array of another type or shape, an image without pixels, or of floating-point values.
+        UserError: An array of another type or shape, an image without pixels, or of floating-point values.
     """
     if isinstance(image, Image.Image):
         return _of_pil(image)
@@ -67,11 +69,11 @@ def to_rgb(image: Image.Image | NDArray[Any]) -> Picture:
 def _of_pil(image: Image.Image) -> Picture:
     image = ImageOps.exif_transpose(image)
     if image.mode == "F":
-        raise ValueError("floating-point images have no defined white: save it with 8 or 16 bits")
+        raise UserError("floating-point images have no defined white: save it with 8 or 16 bits")
     if image.mode == "I" or image.mode.startswith("I;"):
         values = np.asarray(image)
         if values.size and (values.min() < 0 or values.max() > 65535):
-            raise ValueError("its values lie outside 0..65535: save it with 8 or 16 bits")
+            raise UserError("its values lie outside 0..65535: save it with 8 or 16 bits")
         return _of_array(values.astype(np.uint16))
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         layer = image.convert("RGBA")
@@ -84,13 +86,13 @@ def _of_array(array: NDArray[Any]) -> Picture:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or 0 in array.shape:
-        raise ValueError(f"an image array has the shape (H, W), (H, W, 3) or (H, W, 4), not {array.shape}")
+        raise UserError(f"an image array has the shape (H, W), (H, W, 3) or (H, W, 4), not {array.shape}")
     if array.dtype == np.bool_:
         array = array.astype(np.uint8) * 255
     elif array.dtype == np.uint16:
         array = np.round(array / 257)
     elif array.dtype != np.uint8:
-        raise ValueError(f"an image array holds uint8 (0..255) or uint16 (0..65535), not {array.dtype}: convert it")
+        raise UserError(f"an image array holds uint8 (0..255) or uint16 (0..65535), not {array.dtype}: convert it")
     array = array.astype(np.uint8)
     if array.ndim == 2:
         return np.repeat(array[:, :, None], 3, axis=2)

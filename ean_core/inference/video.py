@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image
 
+from ean_core.errors import UserError
+from ean_core.files import replacing
 from ean_core.inference.images import Picture
 
 SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
@@ -26,14 +29,14 @@ class VideoReader:
         frames: Their number as the file states it, 0 where it does not; it may be wrong.
 
     Raises:
-        ValueError: It cannot be opened.
+        UserError: It cannot be opened.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
         self._capture = cv2.VideoCapture(self.path)
         if not self._capture.isOpened():
-            raise ValueError(f"video '{self.path}' cannot be read: it is damaged, or its format is unknown to OpenCV")
+            raise UserError(f"video '{self.path}' cannot be read: it is damaged, or its format is unknown to OpenCV")
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         self.rate = rate if 0 < rate < 1000 else 25.0
         self.frames = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
@@ -42,7 +45,7 @@ class VideoReader:
         """Decode one frame after the other.
 
         Raises:
-            ValueError: There is none.
+            UserError: There is none.
         """
         count = 0
         while True:
@@ -53,46 +56,42 @@ class VideoReader:
             yield np.ascontiguousarray(frame[:, :, ::-1]).astype(np.uint8, copy=False)
         self._capture.release()
         if not count:
-            raise ValueError(f"video '{self.path}' holds no frame that can be decoded")
+            raise UserError(f"video '{self.path}' holds no frame that can be decoded")
 
 
-class VideoWriter:
-    """An MP4 file (MPEG-4 part 2) that appears under its name when it is whole.
+@contextmanager
+def writing(path: Path, rate: float) -> Iterator[Callable[[Image.Image], None]]:
+    """A function that appends a frame to an MP4 file (MPEG-4 part 2), which appears under its name when it is whole.
+
+    The first frame decides the size; others are fitted into it.
 
     Args:
         path: The file to write.
         rate: Frames a second.
 
     Raises:
-        ValueError: OpenCV cannot write videos here.
+        UserError: OpenCV cannot write videos here.
     """
+    with replacing(path) as part:
+        writer: cv2.VideoWriter | None = None
+        size = (0, 0)
 
-    def __init__(self, path: Path, rate: float) -> None:
-        self.path, self.rate = path, rate
-        self._part = path.with_name(f".{path.stem}.{os.getpid()}.part.mp4")
-        self._writer: cv2.VideoWriter | None = None
-        self._size = (0, 0)
+        def write(picture: Image.Image) -> None:
+            nonlocal writer, size
+            if writer is None:
+                size = (picture.width // 2 * 2, picture.height // 2 * 2)  # the format knows even sizes only
+                writer = cv2.VideoWriter(os.fspath(part), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
+                if not writer.isOpened():
+                    raise UserError(f"OpenCV cannot write the video '{path}' here")
+            if picture.size != size:
+                picture = _into(picture.convert("RGB"), size)
+            writer.write(np.ascontiguousarray(np.asarray(picture.convert("RGB"))[:, :, ::-1]))
 
-    def write(self, picture: Image.Image) -> None:
-        """Append a frame. The first decides the size; others are fitted into it."""
-        if self._writer is None:
-            self._size = (picture.width // 2 * 2, picture.height // 2 * 2)  # the format knows even sizes only
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            code = cv2.VideoWriter.fourcc(*"mp4v")
-            self._writer = cv2.VideoWriter(os.fspath(self._part), code, self.rate, self._size)
-            if not self._writer.isOpened():
-                raise ValueError(f"OpenCV cannot write the video '{self.path}' here")
-        if picture.size != self._size:
-            picture = _into(picture.convert("RGB"), self._size)
-        self._writer.write(np.ascontiguousarray(np.asarray(picture.convert("RGB"))[:, :, ::-1]))
-
-    def close(self, whole: bool = True) -> None:
-        """Finish the file, or remove it where it is not whole."""
-        if self._writer is not None:
-            self._writer.release()
-            if whole:
-                os.replace(self._part, self.path)
-        self._part.unlink(missing_ok=True)
+        try:
+            yield write
+        finally:
+            if writer is not None:
+                writer.release()
 
 
 def _into(picture: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -19,12 +19,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ean_core.analysis.comparison import plot_comparison
-from ean_core.files import write_atomic
-from ean_core.search.log import metrics_of, read_log
+from ean_core.errors import UserError
+from ean_core.figures import save_figure
+from ean_core.files import read_json_lines, write_atomic
+from ean_core.search.algorithm1 import Supernet, trained_supernet
+from ean_core.search.log import metrics_of
 from ean_core.search.loop import LOG, STATE, search
-from ean_core.search.run import Prepared, prepare
-from ean_core.search.strategy import STRATEGIES
+from ean_core.strategies import STRATEGIES
+from ean_core.terminal import print_line
 
 RUNS, LINES, TABLE, SUMMARY, PICTURE = "compare", "compare.jsonl", "compare.csv", "compare.json", "compare.png"
 EXHAUSTIVE = "exhaustive"
@@ -61,35 +63,35 @@ def compare(
         ``summary``, by strategy; ``runs``, one entry each; ``space``, the number of all schemes.
 
     Raises:
-        ValueError, OSError: What the user can mend.
+        UserError, OSError: What the user can mend.
     """
     per_step = cfg.get("search", {}).get("per_step", 3)
     if seeds < 1 or evaluations <= per_step or (steps is not None and steps < 1):
-        raise ValueError(
+        raise UserError(
             f"a comparison needs at least one seed, one step, and more than the {per_step} evaluations of a step; got "
             f"{seeds} seeds, {'no limit of' if steps is None else steps} steps, {evaluations} evaluations"
         )
     configs = _configs(cfg, names)
     every = [{"type": EXHAUSTIVE}] if exhaustive else []
     work_dir = Path(cfg.work_dir)
-    ready = prepare(cfg, [*configs.values(), *every])
-    space = 2 ** sum(ready.blocks)
+    supernet = trained_supernet(cfg, [*configs.values(), *every])
+    space = 2 ** sum(supernet.blocks)
     limit = steps or 4 * math.ceil(evaluations / per_step)
-    truth = _evaluate_all(ready, work_dir) if exhaustive else None
+    truth = _evaluate_all(supernet, work_dir) if exhaustive else None
     caches = [] if truth is None else [truth]
 
-    wanted = [(name, ready.seed + i) for i in range(seeds) for name in configs]
-    lines = read_log(work_dir / LINES)
+    wanted = [(name, supernet.seed + i) for i in range(seeds) for name in configs]
+    lines = read_json_lines(work_dir / LINES)
     known = {(line["key"], line["seed"]): line for line in lines}
     barrier()
     runs = []
     for number, (name, seed) in enumerate(wanted, 1):
         budget = {"per_step": per_step, "evaluations": evaluations, "steps": limit, "cached": bool(caches)}
-        key = _key(ready, {"name": name, "strategy": configs[name], **budget})
+        key = _key(supernet, {"name": name, "strategy": configs[name], **budget})
         folder = work_dir / RUNS / f"{name}-{seed}-{key}"
         run = known.get((key, seed))
         if run is None:
-            run = _run(ready, configs[name], seed, folder, per_step, evaluations, limit, caches)
+            run = _run(supernet, configs[name], seed, folder, per_step, evaluations, limit, caches)
             run = {"strategy": name, "seed": seed, **run, "key": key}
             if is_main_process():
                 lines.append(run)
@@ -119,24 +121,24 @@ def _configs(cfg: Config, names: Sequence[str]) -> dict[str, dict[str, Any]]:
         known[plan.strategy.type] = plan.strategy.to_dict()
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise ValueError(f"unknown strategy '{unknown[0]}': known are {', '.join(known)}")
+        raise UserError(f"unknown strategy '{unknown[0]}': known are {', '.join(known)}")
     return {name: known[name] for name in dict.fromkeys(names or known)}
 
 
-def _evaluate_all(ready: Prepared, work_dir: Path) -> Path:
+def _evaluate_all(supernet: Supernet, work_dir: Path) -> Path:
     """Evaluate every scheme, unless that is done; the log."""
-    space = 2 ** sum(ready.blocks)
+    space = 2 ** sum(supernet.blocks)
     chunk = min(CHUNK, space)
-    folder = work_dir / RUNS / f"{EXHAUSTIVE}-{_key(ready, {})}"
-    strategy = ready.strategy({"type": EXHAUSTIVE}, seed=0)
+    folder = work_dir / RUNS / f"{EXHAUSTIVE}-{_key(supernet, {})}"
+    strategy = supernet.strategy({"type": EXHAUSTIVE}, seed=0)
     if is_main_process():
         print(f"evaluating all {space:,} schemes")
-    search(strategy, ready.evaluator, space // chunk, chunk, folder, resume=True, draw=False, **ready.common)
+    search(strategy, supernet.evaluator, space // chunk, chunk, folder, resume=True, draw=False, **supernet.common)
     return folder / LOG
 
 
 def _run(
-    ready: Prepared,
+    supernet: Supernet,
     config: Mapping[str, Any],
     seed: int,
     folder: Path,
@@ -149,8 +151,8 @@ def _run(
     whole = not (folder / STATE).is_file()
     start = time.perf_counter()
     result = search(
-        ready.strategy(config, seed),
-        ready.evaluator,
+        supernet.strategy(config, seed),
+        supernet.evaluator,
         steps,
         per_step,
         folder,
@@ -159,7 +161,7 @@ def _run(
         draw=False,
         evaluations=evaluations,
         show=False,
-        **ready.common,
+        **supernet.common,
     )
     seconds = time.perf_counter() - start if whole else None  # of a run in two parts the whole time is not known
     row = next(result[name] for name in ("most_probable", "best_seen") if result[name]["scheme"] == result["scheme"])
@@ -170,7 +172,7 @@ def _run(
         "metrics": metrics_of(row),
         "sparsity": row["sparsity"],
         "evaluations": result["evaluations"],
-        "steps": read_log(folder / LOG)[-1]["step"],
+        "steps": read_json_lines(folder / LOG)[-1]["step"],
         "seconds": seconds,
         "most probable": result["most_probable"]["scheme"],
     }
@@ -178,7 +180,7 @@ def _run(
 
 def _rank(runs: Sequence[Run], truth: Path) -> None:
     """Add each pick's place among all schemes, by reward; equals share the better place, a failed scheme is last."""
-    rewards = {entry["scheme"]: -math.inf if entry["failed"] else entry["reward"] for entry in read_log(truth)}
+    rewards = {entry["scheme"]: -math.inf if entry["failed"] else entry["reward"] for entry in read_json_lines(truth)}
     for run in runs:
         for name, key in (("rank", "scheme"), ("rank of most probable", "most probable")):
             own = rewards[run[key]]
@@ -214,7 +216,9 @@ def _write(result: Mapping[str, Any], work_dir: Path) -> None:
     for run in runs:
         curves[run["strategy"]].append(best_so_far(Path(run["log"])))
         picks[run["strategy"]].append(run[label])
-    plot_comparison(curves, picks, label, result["space"], work_dir / PICTURE)
+    from ean_core.figures.strategy_comparison import strategy_comparison  # Matplotlib: not before there is a result
+
+    save_figure(strategy_comparison(curves, picks, label, result["space"]), work_dir / PICTURE)
 
 
 def best_so_far(log: Path) -> list[float]:
@@ -222,7 +226,7 @@ def best_so_far(log: Path) -> list[float]:
     seen: set[str] = set()
     curve: list[float] = []
     best = math.nan
-    for entry in read_log(log):
+    for entry in read_json_lines(log):
         if entry["scheme"] not in seen:
             seen.add(entry["scheme"])
             if not entry["failed"] and not entry["reward"] <= best:
@@ -252,7 +256,7 @@ def _report(result: Mapping[str, Any], work_dir: Path) -> None:
     if ranked:
         print("rank: the pick's place among all schemes, by reward; wall times without evaluations (scores known)")
     for label, name in (("summary", SUMMARY), ("runs", TABLE), ("picture", PICTURE), ("logs", RUNS)):
-        print(f"{label:<11} {work_dir / name}")
+        print_line(label, work_dir / name)
 
 
 def _line(number: int, total: int, run: Run) -> str:
@@ -263,7 +267,7 @@ def _line(number: int, total: int, run: Run) -> str:
     )
 
 
-def _key(ready: Prepared, extra: Mapping[str, Any]) -> str:
+def _key(supernet: Supernet, extra: Mapping[str, Any]) -> str:
     """What the result of a run depends on, besides its seed."""
-    common = {**ready.common, "reward": ready.common["reward"].config, **extra}
+    common = {**supernet.common, "reward": supernet.common["reward"].config, **extra}
     return hashlib.sha256(json.dumps(common, sort_keys=True, default=str).encode()).hexdigest()[:8]

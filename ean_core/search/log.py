@@ -13,7 +13,7 @@ from typing import Any
 
 from mmengine.dist import barrier
 
-from ean_core.files import write_atomic
+from ean_core.files import read_json_lines, write_atomic
 
 Entry = dict[str, Any]
 FIELDS = ("step", "index", "scheme", "reward", "sparsity", "cached", "failed", "strategy", "key", "final")
@@ -36,13 +36,13 @@ class SearchLog:
 
     def __init__(self, path: Path, key: str, step: int = 0, others: Sequence[Path] = (), writable: bool = True) -> None:
         self.path, self.key, self.writable = path, key, writable
-        whole = read_log(path)
+        whole = read_json_lines(path)
         # The verdict of an earlier end of this search: its score stays known, its line makes room for what follows.
         lines = [entry for entry in whole if not entry.get("final")]
         self.entries = [entry for entry in lines if entry["step"] <= step]
         self._pending = deque(entry for entry in lines if entry["step"] > step)
         self._scores: dict[str, dict[str, float]] = {}
-        for entry in [line for other in others for line in read_log(other)] + whole:
+        for entry in [line for other in others for line in read_json_lines(other)] + whole:
             if entry["key"] == key:
                 self._scores.setdefault(entry["scheme"], metrics_of(entry))
         barrier()  # every rank has read the file before one of them changes it
@@ -79,20 +79,6 @@ class SearchLog:
         text = "".join(map(_dump, entries))
         if not self.path.is_file() or self.path.read_text() != text:
             write_atomic(self.path, text)
-
-
-def read_log(path: Path) -> list[Entry]:
-    """The entries of a ``search.jsonl``; a last line that was cut off by a kill is left out."""
-    text = path.read_text() if path.is_file() else ""
-    entries = []
-    for line in text.splitlines(keepends=True):
-        try:
-            entries.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-        if not line.endswith("\n"):
-            entries.pop()
-    return entries
 
 
 def metrics_of(entry: Mapping[str, Any]) -> dict[str, float]:

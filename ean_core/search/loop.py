@@ -11,12 +11,14 @@ from typing import Any
 from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size, is_main_process
 
 from ean_core.checkpoint import read_checkpoint, write_checkpoint
+from ean_core.errors import UserError
+from ean_core.figures import save_figure
 from ean_core.files import set_aside, write_atomic
 from ean_core.scheme import ConnectionScheme
-from ean_core.search.log import Entry, SearchLog, score_key
-from ean_core.search.progress import SearchProgress
+from ean_core.search.log import Entry, SearchLog, metrics_of, score_key
 from ean_core.search.reward import Reward
-from ean_core.search.strategy import Strategy
+from ean_core.search.status import SearchProgress
+from ean_core.strategies import Strategy
 
 Evaluate = Callable[[list[ConnectionScheme]], Sequence[Mapping[str, float]]]
 LOG, STATE, SCHEME, PLOT = "search.jsonl", "search_state.pth", "scheme.json", "search.png"
@@ -67,12 +69,12 @@ def search(
         The content of ``scheme.json``.
 
     Raises:
-        ValueError: The search to resume had another checkpoint, reward, strategy or settings; or all candidates failed.
+        UserError: The search to resume had another checkpoint, reward, strategy or settings; or all candidates failed.
     """
     if steps < 1 or per_step < 1:
-        raise ValueError(f"a search needs at least one step and one scheme a step, got {steps} and {per_step}")
+        raise UserError(f"a search needs at least one step and one scheme a step, got {steps} and {per_step}")
     if evaluations is not None and evaluations <= per_step:
-        raise ValueError(f"{evaluations} evaluations are too few: a step takes {per_step}, the final scheme one more")
+        raise UserError(f"{evaluations} evaluations are too few: a step takes {per_step}, the final scheme one more")
     work_dir, reward = Path(work_dir), reward or Reward()
     config = getattr(strategy, "config", {"type": type(strategy).__name__})
     identity = json.loads(
@@ -99,7 +101,7 @@ def search(
     barrier()
     log = SearchLog(work_dir / LOG, key, done, [Path(p) for p in caches], writable=is_main_process())
     if len(log.entries) != done * per_step:
-        raise ValueError(f"cannot resume: '{log.path}' lacks lines of the {done} steps that '{STATE}' contains")
+        raise UserError(f"cannot resume: '{log.path}' lacks lines of the {done} steps that '{STATE}' contains")
     notes: Callable[[Sequence[ConnectionScheme]], list[dict[str, float]]]
     notes = getattr(strategy, "notes", lambda schemes: [{} for _ in schemes])
 
@@ -125,9 +127,11 @@ def search(
     if is_main_process():
         write_atomic(work_dir / SCHEME, json.dumps(result, indent=2) + "\n")
         if draw:
-            from ean_core.analysis.plots import plot_search
+            from ean_core.figures.search_history import search_history  # Matplotlib: not before there is a result
 
-            plot_search(work_dir / LOG, work_dir / PLOT)
+            candidates = [entry for entry in log.entries if not entry.get("final")]
+            metric = next(iter(metrics_of(candidates[0])), "accuracy")
+            save_figure(search_history(candidates, metric), work_dir / PLOT)
     barrier()
     return result
 
@@ -182,7 +186,7 @@ def _verdict(
     candidates = list(log.entries)
     scored = [entry for entry in candidates if not entry["failed"]]
     if not scored:
-        raise ValueError("the search found nothing: no candidate had a finite reward")
+        raise UserError("the search found nothing: no candidate had a finite reward")
     best = max(scored, key=lambda entry: entry["reward"])  # the first one of equals
     answer = getattr(strategy, "most_probable", strategy.best)()
     if str(answer) not in {entry["scheme"] for entry in candidates}:
@@ -232,7 +236,7 @@ def _restore(strategy: Strategy, path: Path, identity: Mapping[str, Any]) -> int
     changed = [name for name, value in identity.items() if saved["identity"].get(name) != value]
     if changed:
         before, now = (json.dumps(source.get(changed[0])) for source in (saved["identity"], identity))
-        raise ValueError(
+        raise UserError(
             f"cannot resume the search in '{path.parent}': {' and '.join(changed)} changed ({changed[0]} was {before}, "
             f"is {now}); put it back, or start a new search without --resume"
         )

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ean_core.errors import UserError
 from ean_core.scheme import ConnectionScheme
 
 
@@ -27,9 +28,9 @@ class Term:
 
     def __post_init__(self) -> None:
         if self.direction not in ("up", "down"):
-            raise ValueError(f"direction of the reward term '{self.metric}' must be 'up' or 'down'")
+            raise UserError(f"direction of the reward term '{self.metric}' must be 'up' or 'down'")
         if not self.weight > 0:
-            raise ValueError(f"weight of the reward term '{self.metric}' must be positive: use direction='down'")
+            raise UserError(f"weight of the reward term '{self.metric}' must be positive: use direction='down'")
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,13 @@ class Reward:
         """The reward of a scheme with these measurements; NaN if one of them is not finite.
 
         Raises:
-            ValueError: A term's metric was not measured.
+            UserError: A term's metric was not measured.
         """
         values = {**metrics, "sparsity": scheme.sparsity}
         total = self.offset
         for term in self.terms:
             if term.metric not in values:
-                raise ValueError(f"no metric '{term.metric}' for the reward: measured are {', '.join(sorted(values))}")
+                raise UserError(f"no metric '{term.metric}' for the reward: measured are {', '.join(sorted(values))}")
             total += term.weight * values[term.metric] * (1 if term.direction == "up" else -1)
         return total if math.isfinite(total) else math.nan
 
@@ -74,13 +75,13 @@ def build_reward(terms: Sequence[Mapping[str, Any]] | None = None, offset: float
         offset: ``None`` for the authors' -54 with their terms, and 0 with others.
 
     Raises:
-        ValueError: A term is not understood.
+        UserError: A term is not understood.
     """
     if terms is None:
         return Reward() if offset is None else Reward(offset=offset)
     if not terms:
-        raise ValueError("a reward needs at least one term")
+        raise UserError("a reward needs at least one term")
     try:
         return Reward(tuple(Term(**term) for term in terms), offset or 0.0)
     except TypeError as error:
-        raise ValueError(f"reward: {error}") from error
+        raise UserError(f"reward: {error}") from error

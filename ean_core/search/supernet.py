@@ -11,10 +11,10 @@ from mmengine.dist import broadcast_object_list
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
-from torch import nn
 
-from ean_core.backbones.base import StagedBackbone
 from ean_core.engine.runner import unwrap
+from ean_core.errors import UserError
+from ean_core.plug import find_pluggable
 from ean_core.scheme import ConnectionScheme
 
 
@@ -30,7 +30,7 @@ def sample_scheme(
         seed: The run's seed.
         iteration: Number of iterations before this one.
         p: Probability of a connection; 0.5 in the paper.
-        full_iters: So many first iterations use the all-ones scheme; 1 in the paper.
+        full_iters: The number of first iterations that use the all-ones scheme; 1 in the paper.
     """
     if iteration < full_iters:
         return ConnectionScheme.full(blocks)
@@ -57,24 +57,24 @@ class SupernetHook(Hook):
             :meth:`~ean_core.scheme.ConnectionScheme.parse`, or ``None`` for that of the last iteration.
 
     Raises:
-        ValueError: ``p`` lies outside [0, 1], or (when training starts) the model is no supernet.
+        UserError: ``p`` lies outside [0, 1], or (when training starts) the model is no supernet.
     """
 
     priority = "HIGH"
+    leaves_parameters_unused = True  # what ean_core.engine.build_runner tells distributed training
 
     def __init__(self, p: float = 0.5, full_iters: int = 1, validate: str | None = "full") -> None:
         if not 0 <= p <= 1:
-            raise ValueError(f"SupernetHook: p must lie in [0, 1], got {p}")
+            raise UserError(f"SupernetHook: p must lie in [0, 1], got {p}")
         self.p, self.full_iters, self.validate = p, full_iters, validate
 
     def before_train(self, runner: Any) -> None:
         """Check the model, and agree on a seed: ranks may have been given different ones."""
-        backbone = find_backbone(unwrap(runner.model))
-        for stage in backbone.stages:
-            if any(stage.attention_of(block) is None for block in stage.blocks):
-                raise ValueError("SupernetHook: build the backbone with an attention and scheme='full'")
+        backbone = find_pluggable(unwrap(runner.model))
+        if any(point.attention is None for point in backbone.plug_points()):
+            raise UserError("SupernetHook: build the backbone with an attention and scheme='full'")
         if is_model_wrapper(runner.model) and not getattr(runner.model, "find_unused_parameters", True):
-            raise ValueError(
+            raise UserError(
                 "SupernetHook: a disconnected stage leaves parameters without gradient: put "
                 "find_unused_parameters = True into the config"
             )
@@ -84,24 +84,12 @@ class SupernetHook(Hook):
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         """Connect the blocks of this iteration."""
-        backbone = find_backbone(unwrap(runner.model))
+        backbone = find_pluggable(unwrap(runner.model))
         backbone.set_scheme(sample_scheme(backbone.blocks, self._seed, runner.iter, self.p, self.full_iters))
 
     def before_val_epoch(self, runner: Any) -> None:
         """Connect the blocks for validation."""
         if self.validate is not None:
-            find_backbone(unwrap(runner.model)).set_scheme(self.validate)
+            find_pluggable(unwrap(runner.model)).set_scheme(self.validate)
 
     before_test_epoch = before_val_epoch
-
-
-def find_backbone(model: nn.Module) -> StagedBackbone:
-    """The part of a model that has a connection scheme.
-
-    Raises:
-        ValueError: There is none.
-    """
-    for module in model.modules():
-        if isinstance(module, StagedBackbone):
-            return module
-    raise ValueError(f"{type(model).__name__} has no EAN backbone, so it has no connection scheme")

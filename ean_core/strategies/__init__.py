@@ -1,1 +1,5 @@
-"""Baselines for the policy gradient, behind the same interface; built by :func:`ean_core.search.build_strategy`."""
+"""Search strategies behind one interface, the paper's policy gradient among them. Method cards: README.md."""
+
+from ean_core.strategies.base import STRATEGIES, GateLoss, Strategy, build_strategy, find_strategy
+
+__all__ = ["STRATEGIES", "GateLoss", "Strategy", "build_strategy", "find_strategy"]

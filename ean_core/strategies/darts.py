@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ean_core.scheme import ConnectionScheme
-from ean_core.search.strategy import BestSeen, GateLoss, from_bits, successes, to_bits
+from ean_core.strategies.base import BestSeen, GateLoss, drop_failed, from_bits, to_bits
 
 
 class DARTS:
@@ -33,9 +33,12 @@ class DARTS:
         threshold: A block is connected when its gate is above.
     """
 
+    needs_gate_loss = True
+
     def __init__(
         self,
         blocks: Sequence[int],
+        *,
         seed: int = 0,
         loss: GateLoss | None = None,
         train_weights: Callable[[torch.Tensor], None] | None = None,
@@ -87,7 +90,7 @@ class DARTS:
         """Remember the best, and all rewards where they have to stand in for a loss."""
         self.seen.update(schemes, rewards)
         if self.loss is None:
-            kept, values = successes(schemes, rewards)
+            kept, values = drop_failed(schemes, rewards)
             self.told += zip(map(str, kept), values.tolist(), strict=True)
 
     def best(self) -> ConnectionScheme:

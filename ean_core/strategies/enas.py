@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ean_core.scheme import ConnectionScheme
-from ean_core.search.strategy import BestSeen, from_bits, seeded, successes, to_bits
+from ean_core.strategies.base import BestSeen, drop_failed, from_bits, seeded, to_bits
 
 
 class ENAS:
@@ -32,6 +32,7 @@ class ENAS:
     def __init__(
         self,
         blocks: Sequence[int],
+        *,
         seed: int = 0,
         hidden: int = 100,
         lr: float = 3.5e-4,
@@ -68,7 +69,7 @@ class ENAS:
     def tell(self, schemes: Sequence[ConnectionScheme], rewards: Sequence[float]) -> None:
         """One step of REINFORCE."""
         self.seen.update(schemes, rewards)
-        schemes, returns = successes(schemes, rewards)
+        schemes, returns = drop_failed(schemes, rewards)
         if not schemes:
             return
         _, log_p, entropy = self._unroll(len(schemes), given=to_bits(schemes))

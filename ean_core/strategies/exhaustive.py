@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ean_core.errors import UserError
 from ean_core.scheme import ConnectionScheme
-from ean_core.search.strategy import BestSeen
+from ean_core.strategies.base import BestSeen
 
 LIMIT = 12  # blocks: 4,096 schemes
 
@@ -21,13 +22,13 @@ class Exhaustive:
         seed: Not used: nothing is random.
 
     Raises:
-        ValueError: More than 4,096 schemes.
+        UserError: More than 4,096 schemes.
     """
 
     def __init__(self, blocks: Sequence[int], seed: int = 0) -> None:
         self.blocks, self.m = tuple(blocks), sum(blocks)
         if self.m > LIMIT:
-            raise ValueError(
+            raise UserError(
                 f"strategy exhaustive: {self.m} blocks have {2.0**self.m:,.0f} schemes, and {2**LIMIT:,} are the most "
                 "it takes: search instead"
             )

@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from ean_core.errors import UserError
 from ean_core.scheme import ConnectionScheme
-from ean_core.search.strategy import BestSeen
+from ean_core.strategies.base import BestSeen
 
 
 class Genetic:
@@ -24,12 +25,13 @@ class Genetic:
             search with the reward ``[dict(metric="accuracy")]``, which does not contain the sparsity already.
 
     Raises:
-        ValueError: Optuna is not installed.
+        UserError: Optuna is not installed.
     """
 
     def __init__(
         self,
         blocks: Sequence[int],
+        *,
         seed: int = 0,
         population: int = 20,
         mutation: float | None = None,
@@ -39,7 +41,7 @@ class Genetic:
         try:
             import optuna
         except ImportError as error:
-            raise ValueError("strategy genetic needs Optuna: pip install 'ean[search]'") from error
+            raise UserError("strategy genetic needs Optuna: pip install 'ean[search]'") from error
         self.blocks, self.multi_objective = tuple(blocks), multi_objective
         self._optuna: Any = optuna
         self._options = {"population_size": population, "mutation_prob": mutation, "crossover_prob": crossover}

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ean_core.errors import UserError
 from ean_core.scheme import ConnectionScheme
-from ean_core.search.strategy import BestSeen
+from ean_core.strategies.base import BestSeen
 
 
 class HSP:
@@ -27,7 +28,7 @@ class HSP:
         regular = [ConnectionScheme.every(blocks, k, offset) for k in periods for offset in range(max(k, 1))]
         self.schemes = list(dict.fromkeys(regular))  # a large N leaves one block, whatever N is
         if not self.schemes:
-            raise ValueError(f"strategy hsp: max_n must be positive, got {max_n}")
+            raise UserError(f"strategy hsp: max_n must be positive, got {max_n}")
         self.position = 0
         self.seen = BestSeen()
 

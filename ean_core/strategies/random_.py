@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
+from ean_core.errors import UserError
 from ean_core.scheme import ConnectionScheme
-from ean_core.search.strategy import BestSeen
+from ean_core.strategies.base import BestSeen
 
 
 class Random:
@@ -22,7 +23,7 @@ class Random:
 
     def __init__(self, blocks: Sequence[int], seed: int = 0, p: float = 0.5) -> None:
         if not 0 <= p <= 1:
-            raise ValueError(f"strategy random: p must lie in [0, 1], got {p}")
+            raise UserError(f"strategy random: p must lie in [0, 1], got {p}")
         self.blocks, self.p = tuple(blocks), p
         self.generator = torch.Generator().manual_seed(seed)
         self.seen = BestSeen()

@@ -8,7 +8,9 @@ import pytest
 from matplotlib.image import imread
 from scipy import integrate
 
-from ean_core.analysis.correlation import compare_groups, correlate, plot_correlation
+from ean_core.analysis.correlation import compare_groups, correlate
+from ean_core.figures import save_figure
+from ean_core.figures.supernet_correlation import supernet_correlation
 
 random.seed(5)
 X = [random.gauss(50, 3) for _ in range(14)]
@@ -85,8 +87,8 @@ def test_groups_without_a_test(a: list[float], b: list[float], message: str) -> 
 
 def test_picture(tmp_path: Path) -> None:
     supernet, alone = {"random": X[:9], "chosen": X[9:]}, {"random": Y[:9], "chosen": Y[9:]}
-    plot_correlation(supernet, alone, correlate(X, Y), tmp_path / "a.png")
-    plot_correlation({"random": X}, {"random": Y}, correlate(X, Y), tmp_path / "b.png")
+    save_figure(supernet_correlation(supernet, alone, "r = 0.5", "t = 1"), tmp_path / "a.png")
+    save_figure(supernet_correlation({"random": X}, {"random": Y}, "r = 0.5"), tmp_path / "b.png")
     pictures = [imread(tmp_path / name) for name in ("a.png", "b.png")]
     assert pictures[0].shape == pictures[1].shape
     assert (pictures[0] != pictures[1]).any()

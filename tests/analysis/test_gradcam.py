@@ -1,6 +1,5 @@
 """Grad-CAM: against the paper's formula written out, for the three kinds of output."""
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,11 +10,17 @@ from torch.nn import functional as F
 
 pytest.importorskip("pytorch_grad_cam")
 
-from ean_core.analysis.gradcam import caption, draw, explain
+from classification.application import application as classification
+from crowd_counting.application import application as crowd_counting
+from ean_core.analysis.gradcam import explain
+from ean_core.figures import save_figure
+from ean_core.figures.heat_maps import HeatMap, heat_maps
 from ean_testing.tiny import KINDS, tiny
+from segmentation.application import application as segmentation
 
 MEAN, STD = (120.0, 110.0, 100.0), (60.0, 55.0, 50.0)
 CLASSES = ("background", "cat", "dog", "owl")
+TASKS = {"class": classification, "pixels": segmentation, "count": crowd_counting}
 
 
 class Model(nn.Module):
@@ -28,6 +33,10 @@ class Model(nn.Module):
         self.head = nn.Conv2d(64, 1 if kind == "count" else len(CLASSES), 1)
         self.kind, self.dataset_meta = kind, {"classes": CLASSES}
         self.data_preprocessor = SimpleNamespace(mean=torch.tensor(MEAN), std=torch.tensor(STD))
+        self.align_corners = False
+
+    def cells(self, size: tuple[int, int]) -> tuple[int, int]:
+        return size[0] // 4, size[1] // 4
 
     def forward(self, inputs: torch.Tensor, mode: str = "tensor") -> torch.Tensor:
         return self.top(self.backbone(inputs)[0], inputs.shape[2:])
@@ -43,7 +52,7 @@ class Predictor:
     """What ``ean_core.inference.load`` returns, without files."""
 
     def __init__(self, model: Model, parts: int = 1, pad: int = 0) -> None:
-        self.model, self.task, self.cfg, self.parts, self.pad = model.eval(), SimpleNamespace(), None, parts, pad
+        self.model, self.task, self.parts, self.pad = model.eval(), TASKS[model.kind], parts, pad
 
     def predict(self, pictures: list[np.ndarray]) -> list[torch.Tensor]:
         with torch.inference_mode():
@@ -103,7 +112,7 @@ def test_the_prediction_is_the_default():
     found = explain(predictor, picture())
     assert found.target == CLASSES[label]
     assert np.array_equal(found.heat, explain(predictor, picture(), str(label), 3).heat)
-    assert caption(found) == f"P = {found.score:.3f}" + ("" if found.heat.any() else "; empty map")
+    assert found.answer == f"P = {found.score:.3f}" + ("" if found.heat.any() else "; empty map")
 
 
 def test_pixels_of_a_class():
@@ -124,7 +133,7 @@ def test_pixels_of_a_class():
     assert found.target == CLASSES[k]
     assert np.array_equal(found.region, (labels == k).numpy())
     assert found.score == pytest.approx(float(logits.softmax(0)[k][labels == k].mean()), rel=1e-5)
-    assert caption(found).startswith(f"{100 * float((labels == k).float().mean()):.1f} % of the pixels")
+    assert found.answer.startswith(f"{100 * float((labels == k).float().mean()):.1f} % of the pixels")
 
 
 def test_pixels_of_a_class_that_is_nowhere():
@@ -142,7 +151,7 @@ def test_pixels_of_a_class_that_is_nowhere():
         lively += expected.std() > 0.05
     assert lively
     assert not found.region.any()
-    assert caption(found).startswith("not predicted")
+    assert found.answer.startswith("not predicted")
 
 
 def test_a_count_leaves_padding_out():
@@ -162,8 +171,10 @@ def test_a_count_leaves_padding_out():
     assert lively
     assert found.score == pytest.approx(float((predictor.model(inputs)[0] * weight).sum().detach()), rel=1e-5)
     assert np.array_equal(found.seen, picture())
-    assert caption(found).startswith(f"count {found.score:.1f}")
-    assert caption(replace(found, heat=np.zeros((2, 2)))) == f"count {found.score:.1f}; empty map"
+    assert found.answer.startswith(f"count {found.score:.1f}")
+    with torch.no_grad():  # where the maps have no weight nothing speaks for people
+        predictor.model.head.weight.zero_()
+    assert explain(predictor, picture()).answer == f"count {float(predictor.model.head.bias) * 48:.1f}; empty map"
 
 
 def test_a_frozen_network():
@@ -194,6 +205,7 @@ def test_picture(tmp_path):
     from matplotlib.image import imread
 
     found = [explain(Predictor(Model("pixels", kind)), picture(), "cat", name=kind) for kind in ("SE", "SGE")]
-    draw(found, tmp_path / "cam.png")
+    maps = [HeatMap(f"{one.name}\n{one.answer}", one.seen, one.heat, one.region) for one in found]
+    save_figure(heat_maps(maps, "cat"), tmp_path / "cam.png", tight=True)
     height, width = imread(tmp_path / "cam.png").shape[:2]
     assert width > 2.5 * height

@@ -8,8 +8,9 @@ import pytest
 from matplotlib.image import imread
 
 from ean_core import ConnectionScheme
-from ean_core.analysis.inspect_scheme import draw_schemes, frequencies, log_rows
-from ean_core.analysis.scheme_picture import BLUE, Row, draw_rows, scheme_row
+from ean_core.figures import BLUE, save_figure
+from ean_core.figures.scheme_rows import Row, frequencies, log_rows, scheme_row, scheme_rows
+from ean_core.inspect_scheme import draw_schemes
 
 BLOCKS = (2, 3)
 
@@ -43,14 +44,16 @@ def filled(path: Path) -> list[int]:
 
 def test_a_blue_square_for_each_connected_block(tmp_path):
     texts = ["10-111", "01-000", "00-101"]
-    draw_rows([scheme_row("", ConnectionScheme.parse(t, BLOCKS)) for t in texts], tmp_path / "s.png")
+    rows = [scheme_row("", ConnectionScheme.parse(t, BLOCKS)) for t in texts]
+    save_figure(scheme_rows(rows), tmp_path / "s.png", dpi=130)
     assert filled(tmp_path / "s.png") == [4, 1, 2]
 
 
 def test_rows_are_aligned(tmp_path):
     """The same bits are blue in the same columns, whatever the other rows show."""
     scheme = ConnectionScheme.parse("01-100", BLOCKS)
-    draw_rows([scheme_row("a title that is long", scheme), scheme_row("b", scheme)], tmp_path / "s.png")
+    rows = [scheme_row("a title that is long", scheme), scheme_row("b", scheme)]
+    save_figure(scheme_rows(rows), tmp_path / "s.png", dpi=130)
     first, second = squares(tmp_path / "s.png")
     assert len(first) == 2
     assert first == second
@@ -64,7 +67,7 @@ def test_resnet164_fits(tmp_path):
 
 def test_another_network_is_refused(tmp_path):
     with pytest.raises(ValueError, match="2-3 and 3-2 blocks do not fit one picture"):
-        draw_rows([Row("", BLOCKS), Row("", (3, 2))], tmp_path / "s.png")
+        scheme_rows([Row("", BLOCKS), Row("", (3, 2))])
     with pytest.raises(ValueError, match="does not fit: expected 54 bits"):
         draw_schemes(["paper/cifar100-se-a", "paper/imagenet-sge"], tmp_path / "s.png")
     assert not (tmp_path / "s.png").exists()

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="session")
 def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six classes with six training and three test images each, in CIFAR-100's format; tests leave it as it is."""
-    from classification.toy import make_toy
+    from classification.toy_shapes import make_toy
 
     return make_toy(tmp_path_factory.mktemp("data"), "cifar100", train=6, test=3)
 

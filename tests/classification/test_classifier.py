@@ -40,7 +40,7 @@ def foreign() -> Iterator[str]:
 def test_loss_is_the_smoothed_cross_entropy(smoothing: float) -> None:
     """-sum_k q_k log softmax(z)_k with q = (1 - s) onehot + s / K, averaged over the batch."""
     torch.manual_seed(0)
-    model = ImageClassifier(BACKBONE, 7, smoothing).eval()
+    model = ImageClassifier(BACKBONE, num_classes=7, label_smoothing=smoothing).eval()
     images, labels = torch.rand(4, 3, 16, 16), torch.tensor([0, 6, 2, 2])
     logits = model(images)
     total = 0.0
@@ -55,7 +55,7 @@ def test_loss_is_the_smoothed_cross_entropy(smoothing: float) -> None:
 
 
 def test_pooling_and_head() -> None:
-    model = ImageClassifier(BACKBONE, 3).eval()
+    model = ImageClassifier(BACKBONE, num_classes=3).eval()
     images = torch.rand(2, 3, 16, 16)
     features = model.backbone(images)[-1]
     expected = features.flatten(2).mean(2) @ model.head["fc"].weight.T + model.head["fc"].bias
@@ -66,7 +66,7 @@ def test_pooling_and_head() -> None:
 
 
 def test_a_checkpoint_becomes_a_backbone() -> None:
-    model = ImageClassifier(BACKBONE, 3)
+    model = ImageClassifier(BACKBONE, num_classes=3)
     other = EANCifarResNet(depth=11, attention={"type": "SE", "reduction": 16})
     report = load_backbone(other, {"state_dict": model.state_dict()})
     assert not report.missing
@@ -76,18 +76,18 @@ def test_a_checkpoint_becomes_a_backbone() -> None:
 
 
 def test_any_registered_backbone(foreign: str) -> None:
-    model = ImageClassifier({"type": foreign}, 4, in_channels=5)
+    model = ImageClassifier({"type": foreign}, num_classes=4, in_channels=5)
     assert model(torch.rand(2, 3, 6, 6)).shape == (2, 4)
     with pytest.raises(ValueError, match="in_channels is needed: Foreign"):
-        ImageClassifier({"type": foreign}, 4)
+        ImageClassifier({"type": foreign}, num_classes=4)
 
 
 def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match="at least 2, got 1"):
-        ImageClassifier(BACKBONE, 1)
+        ImageClassifier(BACKBONE, num_classes=1)
     with pytest.raises(ValueError, match="label_smoothing"):
-        ImageClassifier(BACKBONE, 2, 1.0)
-    model = ImageClassifier(BACKBONE, 2)
+        ImageClassifier(BACKBONE, num_classes=2, label_smoothing=1.0)
+    model = ImageClassifier(BACKBONE, num_classes=2)
     with pytest.raises(ValueError, match="mode must be"):
         model(torch.rand(1, 3, 8, 8), mode="train")
     with pytest.raises(ValueError, match="needs labels"):

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 
 import classification.classifier  # noqa: F401  (registers the model)
-from ean_core.engine.config import add_config_options, load_config
+from ean_core.engine.cli import add_config_options, config_of
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "cls"
 # EAN has Share-full's count where no stage is empty.
@@ -37,7 +37,7 @@ PARAMETERS = {
 def load(name: str, *arguments: str) -> Config:
     parser = argparse.ArgumentParser()
     add_config_options(parser)
-    return load_config(parser.parse_args([str(CONFIGS / f"{name}.py"), *arguments]))
+    return config_of(parser.parse_args([str(CONFIGS / f"{name}.py"), *arguments]))
 
 
 def test_no_config_is_forgotten() -> None:

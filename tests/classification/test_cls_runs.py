@@ -13,7 +13,7 @@ from mmengine.registry import MODELS
 from classification.datasets import load_images
 from ean_core.checkpoint import read_checkpoint
 from ean_core.engine import ReseedHook
-from ean_core.engine.history import read_history
+from ean_core.files import read_json_lines
 
 CONFIG = str(Path(__file__).resolve().parents[2] / "configs" / "cls" / "resnet164_share_se_cifar100.py")
 Tool = Callable[[str], Callable[[list[str]], None]]
@@ -44,7 +44,7 @@ def weights(work_dir: Path, name: str = "last.pth") -> dict[str, torch.Tensor]:
 def test_resume_is_exact(tmp_path: Path, train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupted in the second epoch and resumed: the same losses and weights to the last bit."""
     through = train(tmp_path / "through")
-    losses = [e["loss"] for e in read_history(through / "history.jsonl") if e["mode"] == "train"]
+    losses = [e["loss"] for e in read_json_lines(through / "history.jsonl") if e["mode"] == "train"]
     assert len(set(losses)) == len(losses) == 3 * ITERATIONS
 
     def interrupt(self: ReseedHook, runner: object, *args: object, **kwargs: object) -> None:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from classification.sources import detect_layout, read_source
-from classification.toy import HUES, draw_image, make_toy
+from classification.toy_shapes import HUES, draw_image, make_toy
 
 
 def contents(root: Path) -> dict[str, bytes]:

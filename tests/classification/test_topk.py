@@ -67,7 +67,7 @@ def test_repeated_samples_of_a_distributed_sampler_do_not_count() -> None:
     metric.dataset_meta = {"classes": ("a", "b")}
     logits, labels = torch.tensor([[1.0, 0.0]] * 6), torch.tensor([0, 1, 1, 1, 1, 0])
     assert evaluate(metric, logits, labels, 2, size=5) == {"top1": 20.0}
-    assert metric.per_class == {"a": {"top1": 100.0, "images": 1}, "b": {"top1": 0.0, "images": 4}}
+    assert metric.tables["per class"] == {"a": {"top1": 100.0, "images": 1}, "b": {"top1": 0.0, "images": 4}}
 
 
 def _rank(rank: int, folder: Path, logits: torch.Tensor, labels: torch.Tensor, queue: Any) -> None:
@@ -99,7 +99,7 @@ def test_a_class_without_images_has_no_accuracy() -> None:
     metric = TopK((1,))
     metric.dataset_meta = {"classes": ("a", "b")}
     evaluate(metric, torch.tensor([[1.0, 0.0]]), torch.tensor([0]), 1, 1)
-    assert metric.per_class["b"] == {"top1": None, "images": 0}
+    assert metric.tables["per class"]["b"] == {"top1": None, "images": 0}
 
 
 def test_no_samples() -> None:

@@ -7,7 +7,7 @@ from torch import nn
 
 from ean_core import ConnectionScheme, EANResNet
 from ean_core.backbones.weights import load_backbone
-from ean_core.search.evaluator import forward_schemes
+from ean_core.plug import forward_schemes
 from ean_testing.references import randomize
 
 SE = {"type": "SE", "reduction": 4}

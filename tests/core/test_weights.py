@@ -4,7 +4,7 @@ import os
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.error import URLError
 
 import numpy as np
@@ -528,8 +528,8 @@ def test_writing_replaces_in_one_step(tmp_path: Path, monkeypatch: pytest.Monkey
     write_checkpoint({"a": 2}, str(path))
     assert read_checkpoint(path) == {"a": 2}
 
-    def fail(obj: Any, file: str) -> None:
-        Path(file).write_bytes(b"half")
+    def fail(obj: Any, file: BinaryIO) -> None:
+        file.write(b"half")
         raise RuntimeError("disk full")
 
     monkeypatch.setattr(torch, "save", fail)

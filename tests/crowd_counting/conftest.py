@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from crowd_counting.toy import encode_mat, make_toy_crowd
+from crowd_counting.toy_crowds import encode_mat, make_toy_crowd
 
 Build = Callable[..., Path]
 MINI = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "shanghaitech_mini"

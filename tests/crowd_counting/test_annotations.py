@@ -8,7 +8,7 @@ import pytest
 from scipy.io import savemat
 
 from crowd_counting.annotations import clamp, find_samples, hold_out, keep_inside, read_points
-from crowd_counting.toy import encode_mat
+from crowd_counting.toy_crowds import encode_mat
 
 POINTS = np.array([(1.5, 2.25), (30, 40), (30, 40), (-3.5, 1000)])
 

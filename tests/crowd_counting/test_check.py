@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from crowd_counting.check import check_crowd
-from crowd_counting.toy import encode_mat
+from crowd_counting.toy_crowds import encode_mat
 
 DATA = "part_B_final/train_data"
 

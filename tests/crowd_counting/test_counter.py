@@ -85,7 +85,7 @@ def test_frozen_batch_norms() -> None:
     model = counter(backbone={**BACKBONE, "norm_eval": True}).train()
     before = {name: value.clone() for name, value in model.named_buffers()}
     density = torch.rand(2, 1, 6, 8)
-    pictures = model.data_preprocessor.prepare(images(48, 64, 2))
+    pictures = model.data_preprocessor({"inputs": images(48, 64, 2)})["inputs"]
     both = model(pictures, density, mode="loss")["loss_density"]
     alone = [model(pictures[i : i + 1], density[i : i + 1], mode="loss")["loss_density"] for i in range(2)]
     torch.testing.assert_close(both, torch.stack(alone).mean())

@@ -9,11 +9,13 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
+from crowd_counting.application import application
 from crowd_counting.counter import CrowdCounter
 from crowd_counting.dataset import CrowdDataset
-from crowd_counting.search import build_evaluator, count_loss
+from crowd_counting.metric import Truth, count_loss
 from ean_core import ConnectionScheme
-from ean_core.search import build_reward
+from ean_core.search import Evaluator, build_reward
+from ean_core.search.evaluator import build_evaluator as build
 from ean_testing.references import randomize
 
 
@@ -26,13 +28,23 @@ def runner(toy_crowd: Path) -> SimpleNamespace:
     }  # fmt: skip
     model = CrowdCounter(
         backbone,
-        {"type": "crowd_counting.head.CSRNetHead", "channels": (8,), "kernel_size": 1},
-        {"type": "crowd_counting.losses.DensityLoss"},
-        {"type": "crowd_counting.preprocess.CrowdPreprocessor", "mean": [120] * 3, "std": [60] * 3, "multiple": 64},
-    )
+        head={"type": "crowd_counting.head.CSRNetHead", "channels": (8,), "kernel_size": 1},
+        loss={"type": "crowd_counting.losses.DensityLoss"},
+        data_preprocessor={
+            "type": "crowd_counting.preprocess.CrowdPreprocessor", "mean": [120.0] * 3, "std": [60.0] * 3,
+            "multiple": 64,
+        },
+    )  # fmt: skip
     randomize(model, 0)
-    loaders = [SimpleNamespace(dataset=CrowdDataset(toy_crowd, "B", split)) for split in ("train", "test")]
-    return SimpleNamespace(model=model, train_dataloader=loaders[0], val_dataloader=loaders[1], cfg=Config({}))
+    training = {"type": "crowd_counting.dataset.CrowdDataset", "root": str(toy_crowd), "part": "B", "split": "train"}
+    augmented = {**training, "augment": {"crop": (64, 64)}, "density": {"type": "fixed", "sigma": 4}}
+    loaders = {"train_dataloader": {"dataset": augmented}, "val_dataloader": {"batch_size": 1}}
+    images = SimpleNamespace(dataset=CrowdDataset(toy_crowd, part="B", split="test"))
+    return SimpleNamespace(model=model, val_dataloader=images, cfg=Config(loaders))
+
+
+def build_evaluator(runner: SimpleNamespace, calibration: int = 0) -> Evaluator:
+    return build(runner, application, calibration)
 
 
 def test_errors_of_schemes(runner: SimpleNamespace) -> None:
@@ -59,7 +71,8 @@ def test_a_broken_prediction_fails_and_gates_have_gradients(runner: SimpleNamesp
     evaluator.gate_loss(gates, 0).backward()
     assert gates.grad[:6].all()
     assert not gates.grad[6:].any()  # the stage that is left out
-    assert float(count_loss(torch.ones(2, 1, 2, 3), torch.tensor([5, 9]))) == 2
+    assert float(count_loss(torch.ones(2, 1, 2, 3), Truth(torch.tensor([5, 9]), (2, 3)))) == 2
+    assert float(count_loss(torch.ones(2, 1, 2, 3), Truth(torch.tensor([5, 9]), (1, 3)))) == 4  # the rest is padding
     bias = runner.model.head.output.bias
     before = bias.detach().clone()
     nn.init.constant_(bias, float("nan"))
@@ -74,6 +87,17 @@ def test_calibration_renews_the_statistics(runner: SimpleNamespace) -> None:
     assert plain["MAE"] != calibrated["MAE"]
 
 
+def test_calibration_takes_plain_images_from_all_over_the_training_set(
+    runner: SimpleNamespace, toy_crowd: Path
+) -> None:
+    """Neither augmented nor the first ones: what the other tasks take too."""
+    dataset = CrowdDataset(toy_crowd, part="B", split="train")
+    found = build_evaluator(runner, calibration=3).calibration
+    chosen = [i * len(dataset) // 3 for i in range(3)]
+    assert chosen[-1] > 2
+    assert all(torch.equal(a, dataset[i]["inputs"][None]) for a, i in zip(found, chosen, strict=True))
+
+
 def test_another_model_is_refused(runner: SimpleNamespace) -> None:
     with pytest.raises(ValueError, match="needs a CrowdCounter, got Linear"):
-        build_evaluator(SimpleNamespace(model=nn.Linear(1, 1)))
+        build_evaluator(SimpleNamespace(model=nn.Linear(1, 1), cfg=runner.cfg))

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from crowd_counting.dataset import CrowdDataset, collate, read_image
 from crowd_counting.density import adaptive_sigma, density_map
-from crowd_counting.toy import encode_mat
+from crowd_counting.toy_crowds import encode_mat
 from ean_core.engine.reproduce import seed_worker
 
 FIXED = {"type": "fixed", "sigma": 3}
@@ -33,14 +33,16 @@ def test_an_item_without_augmentation_is_the_file(part):
     expected = density_map(item["points"].numpy(), (37, 45), 8, 3.0)
     assert item["density"].dtype == torch.float32
     np.testing.assert_array_equal(item["density"].numpy(), expected[None])
-    assert "density" not in CrowdDataset(root, "B", "test")[0]
+    assert "density" not in CrowdDataset(root, part="B", split="test")[0]
 
 
 @pytest.mark.parametrize("density", [FIXED, ADAPTIVE])
 def test_the_sum_of_a_map_is_the_number_of_points(toy_crowd, density):
     augment = dict(crop=(40, 56), scale=(0.6, 1.7), jitter=0.3)
-    dataset = CrowdDataset(toy_crowd, "B", "train", augment=augment, density=density, stride=8)
-    assert dataset.counts.tolist() == [len(CrowdDataset(toy_crowd, "B", "train")[i]["points"]) for i in range(9)]
+    dataset = CrowdDataset(toy_crowd, part="B", split="train", augment=augment, density=density, stride=8)
+    assert dataset.counts.tolist() == [
+        len(CrowdDataset(toy_crowd, part="B", split="train")[i]["points"]) for i in range(9)
+    ]
     torch.manual_seed(0)
     seen = 0
     for index in [*range(9)] * 4:
@@ -55,8 +57,10 @@ def test_the_sum_of_a_map_is_the_number_of_points(toy_crowd, density):
 
 def test_adaptive_kernels_do_not_change_at_the_border_of_a_crop(toy_crowd):
     """Where only the kernels of points inside reach, a crop's map is a piece of the whole image's."""
-    whole = CrowdDataset(toy_crowd, "B", "train", density=dict(ADAPTIVE, cap=3), stride=1)
-    crop = CrowdDataset(toy_crowd, "B", "train", augment=dict(crop=80, flip=0), density=dict(ADAPTIVE, cap=3), stride=1)
+    whole = CrowdDataset(toy_crowd, part="B", split="train", density=dict(ADAPTIVE, cap=3), stride=1)
+    crop = CrowdDataset(
+        toy_crowd, part="B", split="train", augment=dict(crop=80, flip=0), density=dict(ADAPTIVE, cap=3), stride=1
+    )
     index = int(np.argmax(whole.counts))
     torch.manual_seed(3)
     draw = torch.rand(7, dtype=torch.float64).tolist()
@@ -74,7 +78,9 @@ def test_adaptive_kernels_do_not_change_at_the_border_of_a_crop(toy_crowd):
 def test_adaptive_kernels_grow_with_the_picture(part):
     points = ((10, 10), (20, 10), (10, 22))
     root = part(points=points)
-    dataset = CrowdDataset(root, "B", "test", augment=dict(scale=(2, 2), flip=0), density=dict(ADAPTIVE, cap=100))
+    dataset = CrowdDataset(
+        root, part="B", split="test", augment=dict(scale=(2, 2), flip=0), density=dict(ADAPTIVE, cap=100)
+    )
     sigma = adaptive_sigma(2 * np.array(points), cap=100)
     np.testing.assert_allclose(
         dataset[0]["density"][0], density_map(2 * np.array(points), (60, 80), 8, sigma), rtol=1e-5, atol=1e-9
@@ -91,7 +97,7 @@ def test_exif_orientation_is_not_applied(part):
     exif[0x0112] = 6
     picture.save(path, exif=exif)
     assert ImageOps.exif_transpose(Image.open(path)).size == (24, 40)
-    item = CrowdDataset(root, "B", "test")[0]
+    item = CrowdDataset(root, part="B", split="test")[0]
     assert item["inputs"].shape == (3, 24, 40)
     assert item["inputs"][:, :8].float().mean() > 250
     assert item["inputs"][:, 8:].float().mean() < 5
@@ -110,7 +116,7 @@ def test_every_mode_becomes_rgb(tmp_path, image, mode, suffix):
 
 
 def test_own_data(own):
-    dataset = CrowdDataset(own, None, "train", density=ADAPTIVE)
+    dataset = CrowdDataset(own, part=None, split="train", density=ADAPTIVE)
     assert len(dataset) == 9
     assert [len(item["points"]) for item in dataset] == [int(sample.image.stem) for sample in dataset.samples]
     assert all(item["density"].sum() == pytest.approx(len(item["points"]), abs=1e-5) for item in dataset)
@@ -119,7 +125,7 @@ def test_own_data(own):
 @pytest.mark.parametrize("points", [(), ((-5, -5), (50, 3))], ids=["nobody", "all outside"])
 @pytest.mark.parametrize("density", [FIXED, ADAPTIVE])
 def test_nobody_in_the_picture(part, points, density):
-    item = CrowdDataset(part(points=points), "B", "test", augment=dict(crop=16), density=density)[0]
+    item = CrowdDataset(part(points=points), part="B", split="test", augment=dict(crop=16), density=density)[0]
     assert item["points"].shape == (0, 2)
     assert item["density"].shape == (1, 2, 2)
     assert not item["density"].any()
@@ -129,7 +135,7 @@ def test_points_outside_are_logged(part, monkeypatch):
     lines = []
     monkeypatch.setattr("crowd_counting.dataset.print_log", lambda line, logger: lines.append(line))
     root = part(points=((-5, 3), (20, 10), (40, 30), (20, 10)))
-    dropped, clipped = (CrowdDataset(root, "B", "train", out_of_frame=policy) for policy in ("drop", "clip"))
+    dropped, clipped = (CrowdDataset(root, part="B", split="train", out_of_frame=policy) for policy in ("drop", "clip"))
     assert dropped.counts.tolist() == [3, 3]
     assert clipped.counts.tolist() == [4, 4]
     assert clipped[0]["points"][0].tolist() == [0, 3]
@@ -144,29 +150,29 @@ def test_a_test_on_the_validation_images_is_logged(own, monkeypatch):
     lines = []
     monkeypatch.setattr("crowd_counting.dataset.print_log", lambda line, logger: lines.append(line))
     for split in ("val", "test"):
-        CrowdDataset(own, None, split)
+        CrowdDataset(own, part=None, split=split)
     assert "these are the images of val" not in lines[0]
     assert lines[1].endswith("; these are the images of val, for want of a test list or folder")
 
 
 def test_an_image_smaller_than_the_stride(part):
     root = part(width=5, height=3, points=((4, 2), (1, 1)))
-    item = CrowdDataset(root, "B", "test", density=FIXED)[0]
+    item = CrowdDataset(root, part="B", split="test", density=FIXED)[0]
     assert item["inputs"].shape == (3, 3, 5)
     assert item["density"].tolist() == [[[pytest.approx(2)]]]
-    item = CrowdDataset(root, "B", "test", augment=dict(crop=(48, 64), flip=0), density=FIXED)[0]
+    item = CrowdDataset(root, part="B", split="test", augment=dict(crop=(48, 64), flip=0), density=FIXED)[0]
     assert item["density"].shape == (1, 6, 8)
     assert item["density"].sum() == pytest.approx(len(item["points"]), abs=1e-5)
 
 
 def test_an_items_points_are_its_own(part):
-    dataset = CrowdDataset(part(), "B", "test")
+    dataset = CrowdDataset(part(), part="B", split="test")
     dataset[0]["points"].zero_()
     assert dataset[0]["points"].tolist() == [[5.5, 6.5], [20, 10]]
 
 
 def test_a_batch(toy_crowd):
-    dataset = CrowdDataset(toy_crowd, "B", "train", augment=dict(crop=(48, 64)), density=FIXED)
+    dataset = CrowdDataset(toy_crowd, part="B", split="train", augment=dict(crop=(48, 64)), density=FIXED)
     items = [dataset[index] for index in range(3)]
     batch = collate(items)
     assert batch["inputs"].shape == (3, 3, 48, 64)
@@ -177,13 +183,13 @@ def test_a_batch(toy_crowd):
         assert torch.equal(batch["density"][index], item["density"])
         assert batch["points"][index] is item["points"]
         assert batch["img_path"][index] == item["img_path"]
-    single = collate([CrowdDataset(toy_crowd, "B", "test")[0]])
+    single = collate([CrowdDataset(toy_crowd, part="B", split="test")[0]])
     assert set(single) == {"inputs", "points", "img_path"}
     assert single["inputs"].shape == (1, 3, 96, 128)
 
 
 def test_a_batch_of_several_sizes_is_refused(part):
-    items = [CrowdDataset(part(), "B", "test")[0] for _ in "a"]
+    items = [CrowdDataset(part(), part="B", split="test")[0] for _ in "a"]
     items.append(dict(items[0], inputs=torch.zeros(3, 8, 9, dtype=torch.uint8)))
     with pytest.raises(ValueError, match=r"several sizes \(9x8, 40x30\): set augment.crop"):
         collate(items)
@@ -193,7 +199,7 @@ def test_a_batch_of_several_sizes_is_refused(part):
 def test_an_epoch_repeats_with_its_seed(toy_crowd, workers):
     """What ReseedHook and seed_worker do at an epoch's start makes the augmentation a function of the seed."""
     dataset = CrowdDataset(
-        toy_crowd, "B", "train", augment=dict(crop=32, scale=(0.7, 1.4), jitter=0.3), density=ADAPTIVE
+        toy_crowd, part="B", split="train", augment=dict(crop=32, scale=(0.7, 1.4), jitter=0.3), density=ADAPTIVE
     )
     loader = Runner.build_dataloader(
         dict(
@@ -245,27 +251,27 @@ def test_broken_files(part):
     data = root / "part_B_final/test_data"
     truth, picture = data / "ground_truth/GT_IMG_1.mat", data / "images/IMG_1.jpg"
     content = picture.read_bytes()
-    dataset = CrowdDataset(root, "B", "test")
+    dataset = CrowdDataset(root, part="B", split="test")
     picture.write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match=r"image '.*IMG_1\.jpg' is damaged \(.*truncated.*\): replace it"):
         dataset[0]
     picture.write_bytes(b"<html>")
     with pytest.raises(ValueError, match=r"image '.*IMG_1\.jpg' cannot be read"):
-        CrowdDataset(root, "B", "test")
+        CrowdDataset(root, part="B", split="test")
     picture.write_bytes(content)
     truth.write_bytes(encode_mat(np.array([(1, np.inf)])))
     with pytest.raises(ValueError, match="not finite"):
-        CrowdDataset(root, "B", "test")
+        CrowdDataset(root, part="B", split="test")
     truth.unlink()
     with pytest.raises(FileNotFoundError, match=r"annotation '.*GT_IMG_1\.mat' does not exist"):
-        CrowdDataset(root, "B", "test")
+        CrowdDataset(root, part="B", split="test")
     with pytest.raises(FileNotFoundError, match=r"image '.*' does not exist"):
         read_image(root / "nowhere.jpg")
 
 
 def test_real_data(mini):
     for letter in ("A", "B"):
-        dataset = CrowdDataset(mini, letter, "test", density={"type": "adaptive"})
+        dataset = CrowdDataset(mini, part=letter, split="test", density={"type": "adaptive"})
         index = int(np.argmax(dataset.counts))
         item = dataset[index]
         assert item["density"].sum(dtype=torch.float64) == pytest.approx(int(dataset.counts[index]), rel=1e-6)

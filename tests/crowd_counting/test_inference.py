@@ -6,7 +6,8 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-from crowd_counting import inference
+from crowd_counting import prediction
+from crowd_counting.application import application
 from ean_testing.references import randomize
 
 CFG = Config({
@@ -39,15 +40,15 @@ def noise(*sizes: tuple[int, int]) -> list[np.ndarray]:
 @torch.inference_mode()
 def test_images_of_several_sizes(model: torch.nn.Module) -> None:
     images = noise((40, 56), (3, 5), (33, 20))
-    results = inference.predict(model, CFG, images)
+    results = prediction.predict(model, CFG, images)
     for image, result in zip(images, results, strict=True):
         pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
         expected = model.val_step({"inputs": pixels})[0, 0].numpy()
         np.testing.assert_allclose(result.density, expected, rtol=1e-6)
         assert result.count == pytest.approx(float(expected.sum()), rel=1e-6)
         assert (result.size, result.stride) == (image.shape[:2], 8)
-        assert inference.row(result) == {"count": round(result.count, 2)}
-        assert inference.draw(image, result).size[0] > 100
+        assert prediction.row(result) == {"count": round(result.count, 2)}
+        assert prediction.draw(image, result).size[0] > 100
 
 
 @torch.inference_mode()
@@ -62,11 +63,11 @@ def test_no_more_than_a_tile_goes_through_the_network(model: torch.nn.Module, mo
         return forward(x)
 
     monkeypatch.setattr(model.backbone, "forward", watch)
-    (tiled,) = inference.predict(model, Config({"tiling": {"tile": 320, "overlap": 256}}), [image])
+    (tiled,) = prediction.predict(model, Config({"tiling": {"tile": 320, "overlap": 256}}), [image])
     assert len(seen) > 1
     assert max(shape[2] * shape[3] for shape in seen) <= 320 * 320
     seen.clear()
-    (whole,) = inference.predict(model, CFG, [image])
+    (whole,) = prediction.predict(model, CFG, [image])
     assert len(seen) == 1
     np.testing.assert_allclose(tiled.density, whole.density, rtol=1e-4, atol=1e-5 * whole.density.max())
 
@@ -76,8 +77,8 @@ def test_prepare_makes_the_choices_of_a_config_file() -> None:
 
     path = Path(__file__).resolve().parents[2] / "configs" / "crowd" / "ean_sge_sha.py"
     cfg = Config.fromfile(path)
-    inference.prepare(cfg, None)
+    application.configure_prediction(cfg, None)
     assert cfg.model.head.channels == (512, 512, 512, 256, 128, 64)
     before = cfg.to_dict()
-    inference.prepare(cfg, None)  # a checkpoint's config passes through it as well
+    application.configure_prediction(cfg, None)  # a checkpoint's config passes through it as well
     assert cfg.to_dict() == before

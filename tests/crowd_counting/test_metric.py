@@ -14,7 +14,7 @@ from crowd_counting import metric as module
 from crowd_counting.annotations import read_points
 from crowd_counting.dataset import find_split
 from crowd_counting.metric import CrowdMetric, Row, by_crowd_size, count_errors, grid_errors, to_csv, worst
-from crowd_counting.toy import make_toy_crowd
+from crowd_counting.toy_crowds import make_toy_crowd
 
 
 def row(people: int, predicted: float, image: str = "", game: tuple[float, ...] = (0, 0, 0, 0)) -> Row:
@@ -130,13 +130,13 @@ def test_a_data_set() -> None:
     assert found["MAE"] == pytest.approx(np.abs(errors).mean())
     assert found["MSE (RMSE)"] == pytest.approx(np.sqrt((errors**2).mean()))
     assert found["NAE"] == pytest.approx((np.abs(errors)[1:] / np.arange(1, 9)).mean())
-    assert metric.game["GAME0"] == pytest.approx(found["MAE"])
+    assert metric.tables["by region"]["all"]["GAME0"] == pytest.approx(found["MAE"])
     for level in (1, 2, 3):
         expected = [
             pixel_by_pixel(d[0, 0].double().numpy(), b["points"][0].numpy(), tuple(b["inputs"].shape[-2:]), 8, level)
             for b, d in batches
         ]
-        assert metric.game[f"GAME{level}"] == pytest.approx(np.mean(expected), rel=1e-6)
+        assert metric.tables["by region"]["all"][f"GAME{level}"] == pytest.approx(np.mean(expected), rel=1e-6)
     assert set(found) == {"MAE", "MSE (RMSE)", "NAE"}  # no baseline was asked for
     assert [r.people for r in metric.rows] == list(range(9))
 
@@ -158,7 +158,7 @@ def test_two_ranks_and_a_last_incomplete_batch(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("mmengine.evaluator.metric.collect_results", collect)
     assert ranks[0].evaluate(5) == pytest.approx(expected)
     assert [r.image for r in ranks[0].rows] == [f"IMG_{i}.jpg" for i in range(5)]
-    assert ranks[0].game == pytest.approx(whole.game)
+    assert ranks[0].tables["by region"]["all"] == pytest.approx(whole.tables["by region"]["all"])
 
 
 def test_a_batch_of_several_images() -> None:

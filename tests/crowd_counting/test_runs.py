@@ -17,7 +17,7 @@ from crowd_counting.annotations import read_points
 from crowd_counting.dataset import find_split, read_image
 from ean_core.checkpoint import read_checkpoint
 from ean_core.engine import ReseedHook
-from ean_core.engine.history import read_history
+from ean_core.files import read_json_lines
 
 CONFIG = str(Path(__file__).resolve().parents[2] / "configs" / "crowd" / "ean_se_shb.py")
 Tool = Callable[[str], Callable[[list[str]], None]]
@@ -70,7 +70,7 @@ def test_a_run_and_its_files(through: Path) -> None:
         "best.pth", "last.pth", "history.jsonl", "metrics.json", "curves.png", "preview.png", "environment.json",
         "ean_se_shb.py",
     }  # fmt: skip
-    lines = read_history(through / "history.jsonl")
+    lines = read_json_lines(through / "history.jsonl")
     losses = [line["loss"] for line in lines if line["mode"] == "train"]
     assert len(set(losses)) == len(losses) == 2 * ITERATIONS
     values = [line["MAE"] for line in lines if line["mode"] == "val"]

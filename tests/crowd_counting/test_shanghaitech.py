@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import crowd_counting.prepare
+import crowd_counting.facts
 import crowd_counting.shanghaitech
 from crowd_counting.annotations import read_points
-from crowd_counting.prepare import prepare_shanghaitech
+from crowd_counting.facts import prepare_shanghaitech
 from crowd_counting.shanghaitech import (
     COUNTS,
     detect_part,
@@ -20,7 +20,7 @@ from crowd_counting.shanghaitech import (
     partial_notice,
     read_order,
 )
-from crowd_counting.toy import encode_mat
+from crowd_counting.toy_crowds import encode_mat
 
 
 def numbers(samples):
@@ -133,8 +133,8 @@ def test_prepare_prints_what_there_is(part):
 
 def test_prepare_tells_complete_from_changed_annotations(part, monkeypatch):
     root = part(mode="L")
-    monkeypatch.setattr(crowd_counting.prepare, "COUNTS", {("B", "train"): 3, ("B", "test"): 1})
-    monkeypatch.setattr(crowd_counting.prepare, "PEOPLE", {"B": (8,)})
+    monkeypatch.setattr(crowd_counting.facts, "COUNTS", {("B", "train"): 3, ("B", "test"): 1})
+    monkeypatch.setattr(crowd_counting.facts, "PEOPLE", {"B": (8,)})
     table = prepare_shanghaitech(root)
     assert table.endswith("part B: complete, 8 people")
     assert rows_of(table)["B train"][-3:] == ["3", "0", "0"]
@@ -144,8 +144,8 @@ def test_prepare_tells_complete_from_changed_annotations(part, monkeypatch):
 
 def test_prepare_reports_a_declared_number_that_differs(part, monkeypatch):
     root = part()
-    describe = crowd_counting.prepare.describe
-    monkeypatch.setattr(crowd_counting.prepare, "describe", lambda sample: describe(sample)._replace(declared=99))
+    describe = crowd_counting.facts.describe
+    monkeypatch.setattr(crowd_counting.facts, "describe", lambda sample: describe(sample)._replace(declared=99))
     assert "part B, train: in 3 files the declared number is not that of the points" in prepare_shanghaitech(root)
 
 

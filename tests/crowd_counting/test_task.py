@@ -9,8 +9,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
-from crowd_counting.inference import REGISTERED
-from ean_core.engine.config import add_config_options, load_config
+from ean_core.engine.cli import add_config_options, config_of
 
 ROOT = Path(__file__).resolve().parents[2]
 Load = Callable[..., Config]
@@ -26,7 +25,7 @@ def load(toy_crowd: Path) -> Load:
         if not {"--toy", "--data-root"} & set(arguments):
             arguments = (*arguments, "--data-root", str(toy_crowd))
         line = [str(ROOT / "configs" / "crowd" / f"{name}.py"), *arguments]
-        return load_config(parser.parse_args([*line, "--cfg-options", *options] if options else line))
+        return config_of(parser.parse_args([*line, "--cfg-options", *options] if options else line))
 
     return load
 
@@ -59,7 +58,7 @@ def test_amp_keeps_the_schedules_optimizer(load: Load) -> None:
     add_config_options(parser)
     args = parser.parse_args([str(ROOT / "configs/crowd/org_shb.py"), "--data-root", str(load().data_root)])
     args.amp = True
-    cfg = load_config(args)
+    cfg = config_of(args)
     assert cfg.optim_wrapper.type == "AmpOptimWrapper"
     assert cfg.optim_wrapper.optimizer.lr == 1e-5
 
@@ -67,7 +66,6 @@ def test_amp_keeps_the_schedules_optimizer(load: Load) -> None:
 @pytest.mark.parametrize("stride", [8, 4, 2, 1])
 def test_the_output_stride_is_that_of_head_data_and_metric(load: Load, stride: int) -> None:
     """The model's map of a 40x56 image has the data's size, at each stride."""
-    assert REGISTERED
     cfg = load(f"output_stride={stride}", "head=conv1x1", "model.backbone.depth=18", arguments=("--scheme", "none"))
     assert cfg.train_dataloader.dataset.stride == cfg.val_evaluator.stride == cfg.model.stride == stride
     assert cfg.model.head.channels == (128,)
@@ -95,7 +93,7 @@ def test_data_roots(load: Load, own: Path, toy_crowd: Path) -> None:
 
 
 def test_the_toy_set_of_each_part(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from crowd_counting import task
+    from crowd_counting import application
 
     monkeypatch.chdir(tmp_path)
     made = []
@@ -106,7 +104,7 @@ def test_the_toy_set_of_each_part(load: Load, tmp_path: Path, monkeypatch: pytes
         made.append(part)
         return root / f"toy-{part}"
 
-    monkeypatch.setattr(task, "make_toy_crowd", make)
+    monkeypatch.setattr(application, "make_toy_crowd", make)
     for name, part in (("ean_se_sha", "A"), ("share_dia_shb", "B")):
         cfg = load(name=name, arguments=("--toy",))
         assert cfg.data_root == f"data/toy/toy-{part}"

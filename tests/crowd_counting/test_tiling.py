@@ -64,9 +64,9 @@ def counter(attention: str | None, head: dict) -> CrowdCounter:
     }  # fmt: skip
     model = CrowdCounter(
         backbone,
-        {"type": "crowd_counting.head.CSRNetHead", **head},
-        {"type": "crowd_counting.losses.DensityLoss"},
-        PREPROCESSOR,
+        head={"type": "crowd_counting.head.CSRNetHead", **head},
+        loss={"type": "crowd_counting.losses.DensityLoss"},
+        data_preprocessor=PREPROCESSOR,
     )
     randomize(model, 0)
     return model.eval()

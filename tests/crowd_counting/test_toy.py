@@ -11,7 +11,7 @@ from crowd_counting.annotations import read_points
 from crowd_counting.check import check_crowd
 from crowd_counting.dataset import CrowdDataset
 from crowd_counting.shanghaitech import find_shanghaitech
-from crowd_counting.toy import draw_scene, encode_mat, make_toy_crowd
+from crowd_counting.toy_crowds import draw_scene, encode_mat, make_toy_crowd
 
 SMALL = {"train": 3, "test": 2, "size": (64, 80)}
 
@@ -112,7 +112,7 @@ def test_no_head_hides_another_and_a_full_square_ends_the_drawing():
 
 def test_counts_reach_from_none_to_hundreds(tmp_path):
     root = make_toy_crowd(tmp_path, train=30, test=20, size=(96, 128))
-    counts = np.concatenate([CrowdDataset(root, "B", split).counts for split in ("train", "val", "test")])
+    counts = np.concatenate([CrowdDataset(root, part="B", split=split).counts for split in ("train", "val", "test")])
     assert counts.min() == 0
     assert 200 < counts.max() <= 400
     mean_error = np.abs(counts - counts.mean()).mean()

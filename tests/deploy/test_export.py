@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-import ean_core.deploy.export as exporting
-from ean_core.deploy.export import SUFFIXES, AnySizePool, export, read_description
+import ean_core.inference.export as exporting
 from ean_core.inference import Predictor, load
+from ean_core.inference.export import SUFFIXES, AnySizePool, export, read_description
 from ean_testing.checkpoints import ROOT, classification_config, crowd_config, save, segmentation_config
 from segmentation.voc import CLASSES, PALETTE
 

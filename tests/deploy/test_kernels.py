@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from ean_core.attention import DIA, SE
-from ean_core.deploy import fuse, kernels
+from ean_core.deploy import fuse
+from ean_core.deploy.cpu import kernels
 from ean_testing import references
 from ean_testing.fused import NETWORKS, build, difference, images, reference, tolerance
 

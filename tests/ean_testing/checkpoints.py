@@ -17,16 +17,16 @@ CLS = str(ROOT / "configs" / "cls" / "resnet164_ean_se_cifar100.py")
 
 
 def segmentation_config(head: str = "fcn", classes: int = 21) -> Config:
-    import segmentation.inference
+    from segmentation.application import application
 
     cfg = Config.fromfile(SEG)
     cfg.merge_from_dict({"head": head, "model.backbone.depth": 18, "model.backbone.scheme": "10-01-11-10"})
-    segmentation.inference.prepare(cfg, [str(k) for k in range(classes)])
+    application.configure_prediction(cfg, [str(k) for k in range(classes)])
     return cfg
 
 
 def classification_config(classes: int = 7, in_memory: bool = True) -> Config:
-    import classification.inference  # noqa: F401
+    import classification.application  # noqa: F401
 
     cfg = Config.fromfile(CLS)
     cfg.merge_from_dict({"model.backbone.depth": 11, "model.backbone.scheme": "1-0-1", "model.num_classes": classes})
@@ -35,12 +35,12 @@ def classification_config(classes: int = 7, in_memory: bool = True) -> Config:
 
 
 def crowd_config() -> Config:
-    import crowd_counting.inference
+    from crowd_counting.application import application
 
     cfg = Config.fromfile(CROWD)
     cfg.merge_from_dict({"model.backbone.depth": 18, "model.backbone.scheme": "10-01-11-10"})
     cfg.heads.csrnet.channels = (16, 8)
-    crowd_counting.inference.prepare(cfg, None)
+    application.configure_prediction(cfg, None)
     return cfg
 
 

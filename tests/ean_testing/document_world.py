@@ -9,9 +9,9 @@ import torch
 import torchvision
 from PIL import Image
 
-from classification.toy import make_toy
-from crowd_counting.toy import make_toy_crowd
-from segmentation.toy import make_toy_voc
+from classification.toy_shapes import make_toy
+from crowd_counting.toy_crowds import make_toy_crowd
+from segmentation.toy_scenes import make_toy_voc
 from segmentation.voc import CLASSES
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,7 +6,7 @@ from pathlib import Path
 from ean_core.scheme import ConnectionScheme
 from ean_core.search.loop import search
 from ean_core.search.reward import Reward
-from ean_core.search.strategy import build_strategy
+from ean_core.strategies.base import build_strategy
 
 BLOCKS = (3, 4, 3, 2)
 OPTIMUM = ConnectionScheme.parse("101-0110-001-10", BLOCKS)

@@ -1,13 +1,15 @@
 """How a tool ends, and what a command line makes of a config."""
 
 import argparse
+import re
 import sys
 
 import pytest
 from mmengine.config import Config
+from mmengine.registry import Registry
 
-from ean_core.engine.cli import command, make_parser
-from ean_core.engine.config import add_config_options, load_config
+from ean_core.engine.cli import add_config_options, command, config_of, make_parser
+from ean_core.errors import UserError, building
 
 
 def ends_with(error, argv=()):
@@ -23,12 +25,11 @@ def ends_with(error, argv=()):
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (ValueError("the head is wrong"), "the head is wrong"),
+        (UserError("the head is wrong"), "the head is wrong"),
         (OSError("the disk is full"), "the disk is full"),
         (FileNotFoundError(2, "No such file or directory", "a.txt"), "No such file or directory: 'a.txt'"),
-        (KeyError("SEE is not in the registry"), "SEE is not in the registry"),
     ],
-    ids=["ValueError", "OSError", "OSError of the system", "KeyError"],
+    ids=["UserError", "OSError", "OSError of the system"],
 )
 def test_a_mistake_is_one_line(error, message, capsys):
     assert ends_with(error) == 2
@@ -38,20 +39,54 @@ def test_a_mistake_is_one_line(error, message, capsys):
 
 def test_debug_lets_the_error_through(monkeypatch):
     with pytest.raises(ValueError, match="wrong"):
-        ends_with(ValueError("wrong"), ["--debug"])
+        ends_with(UserError("wrong"), ["--debug"])
     monkeypatch.setattr(sys, "argv", ["tool", "--debug"])
 
     @command
     def main(argv=None):
-        raise ValueError("wrong")
+        raise UserError("wrong")
 
     with pytest.raises(ValueError, match="wrong"):
         main()
 
 
-def test_a_bug_is_no_mistake_of_the_user():
-    with pytest.raises(ZeroDivisionError):
-        ends_with(ZeroDivisionError())
+@pytest.mark.parametrize("error", [ZeroDivisionError("x"), KeyError("layer4"), ValueError("bad shape")], ids=repr)
+def test_a_bug_is_no_mistake_of_the_user(error, capsys):
+    """Its traceback is shown, and a line that says how to report it."""
+    assert ends_with(error) == 1
+    *traceback, last = capsys.readouterr().err.splitlines()
+    assert traceback[0] == "Traceback (most recent call last):"
+    assert f"{type(error).__name__}: {error}" in traceback[-1]
+    assert last.startswith("bug: ")
+    assert "tools/doctor.py" in last
+
+
+class Part:
+    def __init__(self, width=1):
+        self.names = {}
+        if width == 0:
+            self.names["layer4"]  # a bug
+
+
+REGISTRY = Registry("part", scope="test")
+REGISTRY.register_module(module=Part)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"type": "Prat"}, "model: unknown type 'Prat' (it is not in the registry test::part): check its spelling"),
+        ({"type": "Part", "wdith": 3}, "got an unexpected keyword argument 'wdith'"),
+    ],
+)
+def test_wrong_config_entries_are_mistakes(options, message):
+    with pytest.raises(UserError, match=re.escape(message)), building("model"):
+        REGISTRY.build(options)
+
+
+def test_a_bug_in_a_constructor_is_none():
+    with pytest.raises(KeyError, match="layer4"), building("model"):
+        REGISTRY.build({"type": "Part", "width": 0})
 
 
 def test_interrupt(capsys):
@@ -75,7 +110,7 @@ def load(config, small_voc):
         add_config_options(parser)
         for flag in ("--amp", "--pretrained"):
             parser.add_argument(flag, nargs="?", const=True)
-        return load_config(parser.parse_args([config, "--data-root", str(small_voc), *arguments]))
+        return config_of(parser.parse_args([config, "--data-root", str(small_voc), *arguments]))
 
     return load
 

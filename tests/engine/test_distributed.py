@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ean_core.engine.history import read_history
+from ean_core.files import read_json_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,7 +36,7 @@ def test_two_processes(tmp_path, config, tiny, evaluate):
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.count("config ") == 1  # one process speaks
-    lines = read_history(tmp_path / "history.jsonl")
+    lines = read_json_lines(tmp_path / "history.jsonl")
     assert [line["iter"] for line in lines if line["mode"] == "train"] == [1, 2, 3, 4]  # 8 images / (2 x 2)
 
     tested = json.loads(evaluate(tmp_path, tmp_path / "last.pth", *options).read_text())

@@ -9,8 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from ean_core.engine import HistoryHook, history
-from ean_core.engine.history import draw_curves, read_history
+from ean_core.engine import HistoryHook
+from ean_core.figures import save_figure
+from ean_core.figures.training_curves import training_curves as DRAW
+from ean_core.files import read_json_lines
 
 
 class FakeRun(SimpleNamespace):
@@ -43,12 +45,13 @@ def record(work_dir: Path, scores: list[float], rule: str = "greater") -> Histor
 
 @pytest.fixture(autouse=True)
 def no_drawing(monkeypatch):
-    monkeypatch.setattr(history, "draw_curves", lambda *_: None)  # it is slow, and has its own test
+    # it is slow, and has its own test
+    monkeypatch.setattr("ean_core.figures.training_curves.training_curves", lambda *_: None)
 
 
 def test_lines(tmp_path):
     record(tmp_path, [7.0])
-    assert read_history(tmp_path / "history.jsonl") == [
+    assert read_json_lines(tmp_path / "history.jsonl") == [
         {"mode": "train", "epoch": 1, "iter": 2, "loss": 1.5, "lr": 0.1},  # the mean since the line before
         {"mode": "train", "epoch": 1, "iter": 4, "loss": 4.0, "lr": 0.1},
         {"mode": "val", "epoch": 1, "iter": 4, "score": 7.0},
@@ -70,7 +73,7 @@ def test_resume_cuts_what_lies_after_the_checkpoint(tmp_path):
 
     run.iter, run.epoch = 4, 1
     hook.before_train(run)
-    assert [entry["iter"] for entry in read_history(tmp_path / "history.jsonl")] == [2, 4, 4]
+    assert [entry["iter"] for entry in read_json_lines(tmp_path / "history.jsonl")] == [2, 4, 4]
 
 
 def test_a_new_run_starts_a_new_file(tmp_path):
@@ -84,7 +87,7 @@ def test_a_last_line_that_was_cut_off_is_left_out(tmp_path):
     path = tmp_path / "history.jsonl"
     whole = path.read_text()
     path.write_text(whole + '{"mode": "train", "ep')
-    assert len(read_history(path)) == 3
+    assert len(read_json_lines(path)) == 3
     run = FakeRun(tmp_path)
     run.iter, run.epoch = 4, 1
     hook.before_train(run)
@@ -92,7 +95,7 @@ def test_a_last_line_that_was_cut_off_is_left_out(tmp_path):
 
 
 def test_no_history_is_an_empty_one(tmp_path):
-    assert read_history(tmp_path / "history.jsonl") == []
+    assert read_json_lines(tmp_path / "history.jsonl") == []
 
 
 @pytest.mark.parametrize(
@@ -126,7 +129,7 @@ def test_a_validation_without_training_writes_nothing(tmp_path):
 @pytest.mark.parametrize("scores", [[1.0], [1.0, math.nan, 3.0]])
 def test_curves_are_a_picture(tmp_path, scores):
     record(tmp_path, scores)
-    draw_curves(read_history(tmp_path / "history.jsonl"), "score", tmp_path / "curves.png")
+    save_figure(DRAW(read_json_lines(tmp_path / "history.jsonl"), "score"), tmp_path / "curves.png")
     with Image.open(tmp_path / "curves.png") as picture:
         assert picture.format == "PNG"
         assert picture.width > 2 * picture.height
@@ -134,6 +137,5 @@ def test_curves_are_a_picture(tmp_path, scores):
         assert len(picture.convert("RGB").getcolors(100_000)) > 50
 
 
-def test_nothing_is_drawn_of_nothing(tmp_path):
-    draw_curves([], "score", tmp_path / "curves.png")
-    assert list(tmp_path.iterdir()) == []
+def test_nothing_is_drawn_of_nothing():
+    assert DRAW([], "score") is None

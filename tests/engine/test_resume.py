@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ean_core.checkpoint import read_checkpoint
 from ean_core.engine import ReseedHook, reproduce, seed_worker
-from ean_core.engine.history import read_history
+from ean_core.files import read_json_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 ITERATIONS = 4  # of an epoch
@@ -68,7 +68,7 @@ def assert_same_run(a: Path, b: Path) -> None:
 
 def test_the_reference_run_draws_random_numbers(finished):
     """Otherwise the comparisons below would say little: two epochs see other crops, and the run has momentum."""
-    losses = [entry["loss"] for entry in read_history(finished / "history.jsonl") if entry["mode"] == "train"]
+    losses = [entry["loss"] for entry in read_json_lines(finished / "history.jsonl") if entry["mode"] == "train"]
     assert len(set(losses)) == len(losses) == 3 * ITERATIONS
     state = read_checkpoint(finished / "last.pth")["optimizer"]["state"]
     assert all(entry["momentum_buffer"].any() for entry in list(state.values())[:3])
@@ -78,7 +78,7 @@ def test_killed_in_an_epoch_and_resumed(tmp_path, finished, train, config, tiny)
     command = [sys.executable, "-c", KILLED, config, *tiny, "--work-dir", str(tmp_path)]
     killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert killed.returncode == -9, killed.stderr
-    lines = read_history(tmp_path / "history.jsonl")
+    lines = read_json_lines(tmp_path / "history.jsonl")
     assert [line["iter"] for line in lines if line["mode"] == "train"][-1] > ITERATIONS
     assert read_checkpoint(tmp_path / "last.pth")["meta"]["epoch"] == 1
     assert not (tmp_path / "metrics.json").exists()
@@ -106,7 +106,7 @@ def test_interrupted_and_resumed_with_workers(tmp_path, train, monkeypatch):
 def test_resume_with_more_epochs_follows_the_longer_schedule(tmp_path, finished, train, recwarn):
     shutil.copy(finished / "history.jsonl", tmp_path)
     train(tmp_path, "train_cfg.max_epochs=4", "--resume", str(finished / "last.pth"))
-    lines = [entry for entry in read_history(tmp_path / "history.jsonl") if entry["mode"] == "train"]
+    lines = [entry for entry in read_json_lines(tmp_path / "history.jsonl") if entry["mode"] == "train"]
     assert [entry["iter"] for entry in lines] == list(range(1, 4 * ITERATIONS + 1))
     total = 4 * ITERATIONS
     for entry in lines[3 * ITERATIONS :]:

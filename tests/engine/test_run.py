@@ -18,8 +18,8 @@ from torch import nn
 from ean_core import EANResNet
 from ean_core.checkpoint import read_checkpoint
 from ean_core.deploy import fuse
-from ean_core.engine.config import add_config_options, load_config
-from ean_core.engine.history import read_history
+from ean_core.engine.cli import add_config_options, config_of
+from ean_core.files import read_json_lines
 from segmentation.voc import read_list
 
 METRICS = ("mIoU", "mAcc", "aAcc")
@@ -86,7 +86,7 @@ def test_files_of_a_run(finished):
 
 
 def test_metrics_are_those_of_the_history(finished):
-    val = [line for line in read_history(finished / "history.jsonl") if line["mode"] == "val"]
+    val = [line for line in read_json_lines(finished / "history.jsonl") if line["mode"] == "val"]
     summary = json.loads((finished / "metrics.json").read_text())
     assert [line["epoch"] for line in val] == [1, 2, 3]
     assert summary["last"] == val[-1]
@@ -160,7 +160,7 @@ def test_fuse_with_a_head():
     init_default_scope("mmseg")
     shape = {"in_channels": 2048, "in_index": 0, "channels": 16, "num_classes": 5}
     head = MODELS.build({"type": "FCNHead", **shape, "norm_cfg": {"type": "BN"}})
-    backbone = EANResNet(50, {"type": "SE", "reduction": 16}, scheme="100-1011-010011-011")
+    backbone = EANResNet(50, attention={"type": "SE", "reduction": 16}, scheme="100-1011-010011-011")
     inputs = torch.randn(2, 3, 48, 48)
     assert_fuses(nn.Sequential(backbone, head), lambda m: m(inputs))
 
@@ -169,7 +169,7 @@ def test_fuse_with_a_head():
 def test_fuse_a_backbone(attention):
     torch.manual_seed(0)
     inputs = torch.randn(1, 3, 64, 64)
-    assert_fuses(EANResNet(18, attention), lambda m: m(inputs)[0])
+    assert_fuses(EANResNet(18, attention=attention), lambda m: m(inputs)[0])
 
 
 def test_a_new_run_sets_the_earlier_one_aside(tmp_path, train):
@@ -201,7 +201,7 @@ def test_amp_on_a_cpu(tmp_path, train, finished, monkeypatch):
     monkeypatch.setattr(nn.Conv2d, "forward", spy)
     train(tmp_path, "train_cfg.max_epochs=1", "--amp")
     assert seen == {torch.bfloat16}
-    first, plain = (read_history(folder / "history.jsonl")[0]["loss"] for folder in (tmp_path, finished))
+    first, plain = (read_json_lines(folder / "history.jsonl")[0]["loss"] for folder in (tmp_path, finished))
     assert math.isfinite(first)
     assert first == pytest.approx(plain, rel=0.05)  # the first losses: rounding is all that differs
     state = read_checkpoint(tmp_path / "last.pth")["state_dict"]
@@ -213,5 +213,5 @@ def test_no_more_loader_workers_than_cores(config, small_voc, monkeypatch):
     parser = argparse.ArgumentParser()
     add_config_options(parser)
     arguments = [config, "--data-root", str(small_voc), "--cfg-options", "val_dataloader.num_workers=1"]
-    cfg = load_config(parser.parse_args(arguments))
+    cfg = config_of(parser.parse_args(arguments))
     assert [cfg[f"{part}_dataloader"].num_workers for part in ("train", "val", "test")] == [3, 1, 3]

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ean_core.inference.files import find_sources, predict_files
-from ean_core.inference.video import VideoReader, VideoWriter
+from ean_core.inference.predict_files import find_sources, predict_files
+from ean_core.inference.video import VideoReader, writing
 
 
 @dataclass
@@ -163,10 +163,9 @@ def test_a_failure_leaves_the_earlier_table(tmp_path: Path) -> None:
 
 
 def film(path: Path, values: list[int], size: tuple[int, int] = (64, 48), rate: float = 5) -> Path:
-    writer = VideoWriter(path, rate)
-    for value in values:
-        writer.write(Image.new("RGB", size, (value, value // 2, 255 - value)))
-    writer.close()
+    with writing(path, rate) as write:
+        for value in values:
+            write(Image.new("RGB", size, (value, value // 2, 255 - value)))
     return path
 
 

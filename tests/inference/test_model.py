@@ -70,7 +70,7 @@ def test_classification(folder: Path, elsewhere: None) -> None:
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_a_classifier_sees_what_validation_showed_it(tmp_path: Path, in_memory: bool) -> None:
     from classification.datasets import build_dataset
-    from classification.inference import crop
+    from classification.prediction import crop
 
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -104,10 +104,10 @@ def test_segmentation(folder: Path, elsewhere: None) -> None:
 
 
 def test_a_large_image_goes_through_the_network_reduced(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import segmentation.inference
+    import segmentation.prediction
 
     model, image = load(checkpoint=folder / "seg.pth"), photo(90, 60)
-    monkeypatch.setattr(segmentation.inference, "MAX_SIDE", 45)
+    monkeypatch.setattr(segmentation.prediction, "MAX_SIDE", 45)
     small = np.asarray(Image.fromarray(image).resize((30, 45), Image.Resampling.BILINEAR))
     expected = np.kron(model(small).labels, np.ones((2, 2), np.uint8))
     assert np.array_equal(model(image).labels, expected)

@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 
 from ean_core.inference import load
-from ean_core.inference.stored import check_types, parse_config, stored_config
+from ean_core.inference.stored_config import check_types, parse_config, stored_config
 from ean_testing.checkpoints import CLS, SEG, classification_config, save, segmentation_config
 
 

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from matplotlib.image import imread
 
-from classification.toy import make_toy
-from ean_core.analysis.comparison import plot_comparison
+from classification.toy_shapes import make_toy
+from ean_core.figures import save_figure
+from ean_core.figures.strategy_comparison import strategy_comparison
+from ean_core.files import read_json_lines
 from ean_core.scheme import ConnectionScheme
 from ean_core.search import compare as module
-from ean_core.search.log import read_log
 from ean_core.search.loop import search
-from ean_core.search.strategy import STRATEGIES, build_strategy
+from ean_core.strategies.base import STRATEGIES, build_strategy
 from ean_testing.runs import new_name
 from ean_testing.synthetic import BLOCKS, OPTIMUM, evaluate, reward
 
@@ -59,7 +60,7 @@ def finished(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_pick_is_ranked_among_all_schemes(finished: Path) -> None:
     result = json.loads((finished / "compare.json").read_text())
-    everything = [e for log in finished.glob("compare/exhaustive-*/search.jsonl") for e in read_log(log)]
+    everything = [e for log in finished.glob("compare/exhaustive-*/search.jsonl") for e in read_json_lines(log)]
     rewards = {entry["scheme"]: entry["reward"] for entry in everything}
     assert result["space"] == len(rewards) == len(everything) == 64
     assert set(result["summary"]) == set(STRATEGIES) - {"exhaustive"}
@@ -73,7 +74,7 @@ def test_every_pick_is_ranked_among_all_schemes(finished: Path) -> None:
 
 def test_budget_is_kept_and_scores_are_not_measured_again(finished: Path) -> None:
     for entry in json.loads((finished / "compare.json").read_text())["runs"]:
-        candidates = read_log(Path(entry["log"]))
+        candidates = read_json_lines(Path(entry["log"]))
         seen = {candidate["scheme"] for candidate in candidates}
         assert len(seen) == entry["evaluations"] <= 12
         sampled = [candidate for candidate in candidates if not candidate.get("final")]
@@ -118,7 +119,7 @@ def test_a_stopped_comparison_goes_on_and_ends_the_same(
         with pytest.raises(SystemExit) as stopped:
             run(tmp_path, "--seeds", "2", *arguments, options=(supernet,))
     assert stopped.value.code == 130
-    assert len(read_log(tmp_path / "compare.jsonl")) == 2
+    assert len(read_json_lines(tmp_path / "compare.jsonl")) == 2
     capsys.readouterr()
     parts = run(tmp_path, "--seeds", "2", *arguments, options=(supernet,))
     out = capsys.readouterr().out
@@ -183,7 +184,7 @@ def test_exhaustive_asks_for_every_scheme_once() -> None:
 
 def test_best_so_far_counts_different_schemes_and_skips_failures(tmp_path: Path) -> None:
     search(build_strategy("policy_gradient", BLOCKS, 1), evaluate, 60, 3, tmp_path, draw=False, show=False)
-    entries = read_log(tmp_path / "search.jsonl")
+    entries = read_json_lines(tmp_path / "search.jsonl")
     curve = module.best_so_far(tmp_path / "search.jsonl")
     assert len(curve) == len({entry["scheme"] for entry in entries}) < len(entries)
     assert curve[-1] == max(entry["reward"] for entry in entries if not entry["failed"])
@@ -206,6 +207,6 @@ def test_a_search_with_a_budget_never_exceeds_it(tmp_path: Path, evaluations: in
 
 def test_picture_of_ranks_or_rewards(tmp_path: Path) -> None:
     curves = {"a": [[math.nan, 1.0, 2.0], [0.5, 0.6]], "b": [[1.0], [1.5]]}
-    plot_comparison(curves, {"a": [1, 4], "b": [2, 9]}, "rank", 512, tmp_path / "rank.png")
-    plot_comparison(curves, {"a": [2.0], "b": [1.5]}, "reward", 512, tmp_path / "reward.png")
+    save_figure(strategy_comparison(curves, {"a": [1, 4], "b": [2, 9]}, "rank", 512), tmp_path / "rank.png")
+    save_figure(strategy_comparison(curves, {"a": [2.0], "b": [1.5]}, "reward", 512), tmp_path / "reward.png")
     assert all(imread(tmp_path / f"{name}.png").std() > 0.05 for name in ("rank", "reward"))

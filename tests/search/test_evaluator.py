@@ -10,7 +10,9 @@ from torch.nn.functional import cross_entropy
 from ean_core import ConnectionScheme, EANCifarResNet, EANResNet
 from ean_core.backbones.base import StagedBackbone
 from ean_core.backbones.stage import BasicBlock
-from ean_core.search.evaluator import Evaluator, Metric, forward_schemes
+from ean_core.metric import Metric
+from ean_core.plug import forward_schemes
+from ean_core.search.evaluator import Evaluator
 
 SE, DIA, SGE = {"type": "SE", "reduction": 4}, {"type": "DIA", "reduction": 4}, {"type": "SGE", "groups": 4}
 
@@ -27,7 +29,7 @@ def randomise(model: nn.Module, seed: int = 0) -> None:
 
 
 def supernet(attention: dict[str, Any] | None = None, **options: Any) -> StagedBackbone:
-    backbone = EANCifarResNet(14, "basic", attention or SE, **options)
+    backbone = EANCifarResNet(14, block="basic", attention=attention or SE, **options)
     randomise(backbone)
     return backbone.eval()
 
@@ -70,7 +72,7 @@ def test_outputs_equal_those_of_each_network_alone(attention: dict[str, Any]) ->
 
 
 def test_stem_with_pooling_own_attentions_and_a_stage_that_is_not_needed() -> None:
-    backbone = EANResNet(18, SE, "block", out_indices=(1,)).eval()
+    backbone = EANResNet(18, attention=SE, sharing="block", out_indices=(1,)).eval()
     randomise(backbone)
     schemes = [ConnectionScheme.parse(t, (2, 2, 2, 2)) for t in ("10-01-00-00", "10-01-11-00", "00-11-00-01")]
     x = torch.randn(2, 3, 32, 32)
@@ -83,11 +85,11 @@ def test_stem_with_pooling_own_attentions_and_a_stage_that_is_not_needed() -> No
 def test_a_network_built_with_the_fixed_scheme_scores_the_same(batches: Any) -> None:
     backbone, head = supernet(), Head()
     scheme = ConnectionScheme.parse("10-01-00", (2, 2, 2))
-    fixed = EANCifarResNet(14, "basic", SE, scheme=scheme).eval()
+    fixed = EANCifarResNet(14, block="basic", attention=SE, scheme=scheme).eval()
     fixed.load_state_dict({k: v for k, v in backbone.state_dict().items() if k in fixed.state_dict()})
     with torch.inference_mode():
         hits = [(head(fixed(x)).argmax(1) == y).sum() for x, y in batches]
-    scores = Evaluator(backbone, head, batches)([ALL[7], scheme, ALL[7]])
+    scores = Evaluator(backbone, head=head, batches=batches)([ALL[7], scheme, ALL[7]])
     assert scores[1] == {"accuracy": 100 * int(sum(hits)) / 11}
     assert scores[0] == scores[2]
 
@@ -105,7 +107,7 @@ def test_work_is_shared_and_disconnected_blocks_do_none(monkeypatch: pytest.Monk
     for stage in backbone.stages:
         assert stage.attention is not None
         stage.attention.register_forward_hook(lambda *_: calls.update(attention=calls["attention"] + 1))
-    evaluate = Evaluator(backbone, Head(), batches[:1])
+    evaluate = Evaluator(backbone, head=Head(), batches=batches[:1])
     evaluate(ALL)
     assert calls == {"residual": 63, "attention": 63}  # a tree's inner nodes; 64 * 6 and 64 * 3 one by one
     calls.update(residual=0, attention=0)
@@ -115,8 +117,8 @@ def test_work_is_shared_and_disconnected_blocks_do_none(monkeypatch: pytest.Monk
 
 def test_fused_and_channels_last_agree_up_to_rounding(batches: Any) -> None:
     logits = Metric(lambda out, y: out.sum(0), lambda total: {str(i): float(v) for i, v in enumerate(total)})
-    plain = Evaluator(supernet(), Head(), batches, metric=logits)(ALL[::9])
-    fast = Evaluator(supernet(), Head(), batches, metric=logits, fuse=True, channels_last=True)(ALL[::9])
+    plain = Evaluator(supernet(), head=Head(), batches=batches, metric=logits)(ALL[::9])
+    fast = Evaluator(supernet(), head=Head(), batches=batches, metric=logits, fuse=True, channels_last=True)(ALL[::9])
     for a, b in zip(plain, fast, strict=True):
         assert a == pytest.approx(b, rel=1e-3, abs=1e-3)
 
@@ -125,7 +127,9 @@ def test_calibration_is_what_training_passes_of_that_network_leave(batches: Any)
     backbone, head, scheme = supernet(), Head(), ALL[37]
     before = {k: v.clone() for k, v in backbone.state_dict().items()}
     logits = Metric(lambda out, y: out.sum(0), lambda total: {str(i): float(v) for i, v in enumerate(total)})
-    found = Evaluator(backbone, head, batches, metric=logits, calibration=[x for x, _ in batches])([scheme])[0]
+    found = Evaluator(backbone, head=head, batches=batches, metric=logits, calibration=[x for x, _ in batches])(
+        [scheme]
+    )[0]
     assert all(torch.equal(v, before[k]) for k, v in backbone.state_dict().items())
     other = supernet()
     other.set_scheme(scheme)
@@ -140,13 +144,13 @@ def test_calibration_is_what_training_passes_of_that_network_leave(batches: Any)
         other.eval()
         expected = sum(head(other(x)).sum(0) for x, _ in batches)
     assert list(found.values()) == pytest.approx(expected.tolist(), rel=1e-4)
-    assert found != Evaluator(backbone, head, batches, metric=logits)([scheme])[0]
+    assert found != Evaluator(backbone, head=head, batches=batches, metric=logits)([scheme])[0]
 
 
 def test_gate_loss_has_the_gradient_of_the_loss(batches: Any) -> None:
     backbone, head = supernet(DIA).double(), Head().double()
     batches = [(x.double(), y) for x, y in batches]
-    evaluator = Evaluator(backbone, head, batches)
+    evaluator = Evaluator(backbone, head=head, batches=batches)
     gates = torch.full((6,), 0.4, dtype=torch.float64, requires_grad=True)
     (slope,) = torch.autograd.grad(evaluator.gate_loss(gates, 3), gates)
     assert backbone.scheme == ConnectionScheme.full((2, 2, 2))
@@ -160,24 +164,24 @@ def test_gate_loss_has_the_gradient_of_the_loss(batches: Any) -> None:
 
 def test_latency_is_reported_and_leaves_the_scheme(batches: Any) -> None:
     backbone = supernet()
-    scores = Evaluator(backbone, Head(), batches, latency_repeats=2)([ALL[3]])
+    scores = Evaluator(backbone, head=Head(), batches=batches, latency_repeats=2)([ALL[3]])
     assert set(scores[0]) == {"accuracy", "latency"}
     assert backbone.scheme == ConnectionScheme.full((2, 2, 2))
 
 
 def test_settings_tell_data_and_options_apart(batches: Any) -> None:
-    one = Evaluator(supernet(), Head(), batches).settings()
-    assert Evaluator(supernet(), Head(), batches).settings() == one
-    assert Evaluator(supernet(), Head(), batches, fuse=True).settings() != one
-    assert Evaluator(supernet(), Head(), batches, calibration=[batches[0][0]]).settings() != one
+    one = Evaluator(supernet(), head=Head(), batches=batches).settings()
+    assert Evaluator(supernet(), head=Head(), batches=batches).settings() == one
+    assert Evaluator(supernet(), head=Head(), batches=batches, fuse=True).settings() != one
+    assert Evaluator(supernet(), head=Head(), batches=batches, calibration=[batches[0][0]]).settings() != one
     batches[1][0][0, 0, 0, 0] += 1e-3
-    assert Evaluator(supernet(), Head(), batches).settings()["data"] != one["data"]
+    assert Evaluator(supernet(), head=Head(), batches=batches).settings()["data"] != one["data"]
 
 
 def test_mistakes(batches: Any) -> None:
     with pytest.raises(ValueError, match="no batches"):
-        Evaluator(supernet(), Head(), [])
+        Evaluator(supernet(), head=Head(), batches=[])
     with pytest.raises(ValueError, match="choose fuse or calibration"):
-        Evaluator(supernet(), Head(), batches, fuse=True, calibration=[])
+        Evaluator(supernet(), head=Head(), batches=batches, fuse=True, calibration=[])
     with pytest.raises(ValueError, match="does not fit"):
-        Evaluator(supernet(), Head(), batches)([ConnectionScheme.full((2, 2))])
+        Evaluator(supernet(), head=Head(), batches=batches)([ConnectionScheme.full((2, 2))])

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from ean_core.checkpoint import read_checkpoint
+from ean_core.files import read_json_lines
 from ean_core.scheme import ConnectionScheme
-from ean_core.search.log import SearchLog, read_log
+from ean_core.search.log import SearchLog
 from ean_core.search.loop import search
 from ean_core.search.reward import Reward, build_reward
-from ean_core.search.strategy import build_strategy
+from ean_core.strategies.base import build_strategy
 from ean_testing.synthetic import BLOCKS, OPTIMUM, accuracy, evaluate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,7 +43,7 @@ def test_log_state_and_scheme_file(tmp_path: Path) -> None:
     counting = Counting()
     attention = {"type": "SE", "reduction": 16}
     result = run(tmp_path, 40, evaluate=counting, attention=attention, checkpoint="abc", settings={"images": 10})
-    entries = read_log(tmp_path / "search.jsonl")
+    entries = read_json_lines(tmp_path / "search.jsonl")
     sampled = [e for e in entries if "final" not in e]
     assert [(e["step"], e["index"]) for e in sampled] == [(s, i) for s in range(1, 41) for i in range(3)]
     assert len(counting.asked) == len(set(counting.asked)) == len({e["scheme"] for e in entries})  # never twice
@@ -72,14 +73,14 @@ def test_log_state_and_scheme_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["random", "hsp", "enas", "darts"])
 def test_any_strategy(tmp_path: Path, name: str) -> None:
     result = run(tmp_path, 8, name)
-    best = max(e["reward"] for e in read_log(tmp_path / "search.jsonl") if not e["failed"])
+    best = max(e["reward"] for e in read_json_lines(tmp_path / "search.jsonl") if not e["failed"])
     assert result["reward"] == best
     assert (name in ("random", "hsp")) <= (result["picked"] == "best seen")
 
 
 def test_failed_candidates_are_logged_and_the_search_goes_on(tmp_path: Path) -> None:
     run(tmp_path)
-    failed = [e for e in read_log(tmp_path / "search.jsonl") if e["failed"]]
+    failed = [e for e in read_json_lines(tmp_path / "search.jsonl") if e["failed"]]
     assert failed
     assert all(e["reward"] is None and e["accuracy"] is None for e in failed)
 
@@ -96,7 +97,7 @@ def test_resume_with_more_steps_is_a_longer_search(tmp_path: Path) -> None:
     run(tmp_path / "parts", 16, resume=True, evaluate=counting)
     for name in ("search.jsonl", "scheme.json"):
         assert (tmp_path / "parts" / name).read_text() == (tmp_path / "whole" / name).read_text()
-    first = {e["scheme"] for e in read_log(tmp_path / "parts" / "search.jsonl") if e["step"] <= 7}
+    first = {e["scheme"] for e in read_json_lines(tmp_path / "parts" / "search.jsonl") if e["step"] <= 7}
     assert not first & set(map(str, counting.asked))
 
 
@@ -131,18 +132,18 @@ def test_a_new_search_keeps_the_old_one_aside(tmp_path: Path) -> None:
     old = (tmp_path / "search.jsonl").read_text()
     run(tmp_path, 3, "random")
     assert (tmp_path / "previous" / "search.jsonl").read_text() == old
-    assert len(read_log(tmp_path / "search.jsonl")) == 9
+    assert len(read_json_lines(tmp_path / "search.jsonl")) == 9
 
 
 def test_scores_of_another_search_are_used_only_under_the_same_key(tmp_path: Path) -> None:
     log = tmp_path / "all" / "search.jsonl"
     run(tmp_path / "all", 10, "hsp", checkpoint="abc")
-    known = {e["scheme"] for e in read_log(log)}
+    known = {e["scheme"] for e in read_json_lines(log)}
     for checkpoint, expected in (("abc", 0), ("abd", len(known))):
         counting = Counting()
         run(tmp_path / checkpoint, 10, "hsp", evaluate=counting, checkpoint=checkpoint, caches=[log])
         assert len(counting.asked) == expected
-    assert read_log(tmp_path / "abc" / "search.jsonl") == read_log(log)
+    assert read_json_lines(tmp_path / "abc" / "search.jsonl") == read_json_lines(log)
 
 
 def test_a_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
@@ -152,8 +153,8 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
     lines = whole.splitlines(keepends=True)
     for cut in (1, 2, 30):
         path.write_text(whole[:-cut])
-        assert len(read_log(path)) == len(lines) - 1
-    SearchLog(path, read_log(path)[0]["key"], step=2)
+        assert len(read_json_lines(path)) == len(lines) - 1
+    SearchLog(path, read_json_lines(path)[0]["key"], step=2)
     assert path.read_text() == "".join(lines[: len(lines) - 1])
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from matplotlib.image import imread
 
-from ean_core.analysis.plots import plot_search
+from ean_core.figures.search_history import search_history
 from ean_core.search.loop import search
-from ean_core.search.strategy import build_strategy
+from ean_core.strategies.base import build_strategy
 from ean_testing.synthetic import BLOCKS, evaluate
 
 
@@ -19,6 +19,6 @@ def test_search_draws_its_log(tmp_path: Path, name: str) -> None:
     assert picture.std() > 0.1
 
 
-def test_nothing_to_draw(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="holds no candidate"):
-        plot_search(tmp_path / "search.jsonl", tmp_path / "search.png")
+def test_nothing_to_draw() -> None:
+    with pytest.raises(ValueError, match="has no candidate"):
+        search_history([], "accuracy")

@@ -7,11 +7,11 @@ import torch
 from torch.testing import assert_close
 
 from ean_core.scheme import ConnectionScheme
-from ean_core.search.controller import Controller
-from ean_core.search.policy_gradient import PolicyGradient, reinforce_loss, replay_loss
-from ean_core.search.replay import ReplayBuffer
-from ean_core.search.rnd import Curiosity
-from ean_core.search.strategy import to_bits
+from ean_core.strategies.base import to_bits
+from ean_core.strategies.controller import Controller
+from ean_core.strategies.policy_gradient import PolicyGradient, reinforce_loss, replay_loss
+from ean_core.strategies.replay import ReplayBuffer
+from ean_core.strategies.rnd import Curiosity
 from ean_testing.synthetic import BLOCKS, OPTIMUM, reward
 
 M = sum(BLOCKS)
@@ -149,7 +149,7 @@ def test_baseline_is_a_moving_average_of_reward_and_bonus() -> None:
 
 def converged(seed: int, steps: int, **options: float) -> tuple[ConnectionScheme, int, float]:
     """The answer of a search, the step from which the mean of p exceeds 0.9, and that mean at the end."""
-    strategy, means = PolicyGradient(BLOCKS, seed, **options), []
+    strategy, means = PolicyGradient(BLOCKS, seed=seed, **options), []
     for _ in range(steps):
         asked = strategy.ask(3)
         means.append(sum(note["p"] for note in strategy.notes(asked)) / 3)

@@ -7,10 +7,10 @@ from types import ModuleType
 
 import pytest
 
-from classification.toy import make_toy
+from classification.toy_shapes import make_toy
 from ean_core.analysis.correlation import compare_groups, correlate
+from ean_core.files import read_json_lines
 from ean_core.scheme import ConnectionScheme
-from ean_core.search.log import read_log
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["model.backbone.depth=11", "image_size=16", "train_dataloader.batch_size=12", "train_cfg.max_epochs=1"]
@@ -44,7 +44,7 @@ def arguments(data: str, out: Path, *more: str) -> list[str]:
 def test_a_real_training(benchmark_file: ModuleType, data: str, light: None, tmp_path: Path) -> None:
     out = tmp_path / "alone.jsonl"
     benchmark_file.main([*arguments(data, out)[:-5], "--random", "0", "--schemes", "1-0-1", "--cfg-options", *SMALL])
-    (line,) = read_log(out)
+    (line,) = read_json_lines(out)
     assert (line["scheme"], line["group"]) == ("1-0-1", "chosen")
     assert round(line["accuracy"] * 18 / 100, 6) in range(19)  # of 6 classes of 3 test images
 
@@ -70,13 +70,13 @@ def test_stopped_and_repeated(
     whole = arguments(data, out, "--schemes", *CHOSEN, "--log", str(log))
     with pytest.raises(SystemExit):
         benchmark_file.main(whole)
-    assert len(read_log(out)) == 3
+    assert len(read_json_lines(out)) == 3
     schemes = [f"{a}-{b}-{c}" for a in "01" for b in "01" for c in "01"]
     known = {scheme: 40 + 7 * i % 5 + i for i, scheme in enumerate(schemes)}
     log.write_text("".join(json.dumps({"scheme": s, "accuracy": a, "failed": False}) + "\n" for s, a in known.items()))
     capsys.readouterr()
     benchmark_file.main(whole)
-    lines = read_log(out)
+    lines = read_json_lines(out)
     assert [line["group"] for line in lines] == ["random"] * 4 + ["chosen"] * 2
     drawn = [line["scheme"] for line in lines[:4]]
     assert len(set(drawn)) == 4

@@ -1,6 +1,5 @@
 """Any training becomes a supernet: the sequence of schemes, its resume, and two processes."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -8,32 +7,16 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
-from mmengine.model import BaseModel, MMDistributedDataParallel
-from torch import distributed, multiprocessing, nn
-from torch.nn.functional import cross_entropy
+from torch import multiprocessing, nn
 from torch.utils.data import TensorDataset
 
-from ean_core import ConnectionScheme, EANCifarResNet
+from ean_core import ConnectionScheme
 from ean_core.engine import EANRunner, build_runner
-from ean_core.search.supernet import SupernetHook, find_backbone, sample_scheme
+from ean_core.plug import find_pluggable
+from ean_core.search.supernet import SupernetHook, sample_scheme
+from ean_testing.processes import Net, train_a_supernet
 
 BLOCKS = (1, 1, 1)
-SE = {"type": "SE", "reduction": 4}
-
-
-class Net(BaseModel):
-    """A backbone and a linear head; it notes the schemes of its forward passes."""
-
-    def __init__(self, scheme: str = "full") -> None:
-        super().__init__()
-        self.backbone = EANCifarResNet(8, "basic", SE, scheme=scheme)
-        self.fc = nn.Linear(64, 2)
-        self.seen: list[str] = []
-
-    def forward(self, x: torch.Tensor, y: torch.Tensor, mode: str = "tensor") -> Any:
-        self.seen.append(f"{mode} {self.backbone.scheme}")
-        logits = self.fc(self.backbone(x)[-1].mean((2, 3)))
-        return {"loss": cross_entropy(logits, y)} if mode == "loss" else [logits]
 
 
 class Nothing(BaseMetric):
@@ -119,7 +102,7 @@ def test_mistakes(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="scheme='full'"):
         train(tmp_path, Net(scheme="1-0-1"), 1)
     with pytest.raises(ValueError, match="no EAN backbone"):
-        find_backbone(nn.Linear(1, 1))
+        find_pluggable(nn.Linear(1, 1))
 
 
 def test_build_runner_prepares_distributed_training(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,38 +113,8 @@ def test_build_runner_prepares_distributed_training(monkeypatch: pytest.MonkeyPa
     assert "find_unused_parameters" not in build_runner(Config({"optim_wrapper": {}}))  # type: ignore[operator]
 
 
-class Run:
-    """What the hook asks of a runner."""
-
-    def __init__(self, model: nn.Module, seed: int) -> None:
-        self.model, self.seed, self.iter = model, seed, 0
-
-
-def process(rank: int, folder: str) -> None:
-    os.environ.update(RANK=str(rank), WORLD_SIZE="2")
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    torch.manual_seed(0)
-    net = Net()
-    strict = Run(MMDistributedDataParallel(net, device_ids=None, broadcast_buffers=False), 5)
-    with pytest.raises(ValueError, match="find_unused_parameters = True"):
-        SupernetHook().before_train(strict)
-    model = MMDistributedDataParallel(net, device_ids=None, broadcast_buffers=False, find_unused_parameters=True)
-    runner, hook = Run(model, seed=5 + rank), SupernetHook()  # as with diff_rank_seed=True
-    optimizer = torch.optim.SGD(net.parameters(), 0.1)
-    hook.before_train(runner)
-    torch.manual_seed(rank)
-    for runner.iter in range(8):
-        hook.before_train_iter(runner, runner.iter)
-        optimizer.zero_grad()
-        model(torch.randn(2, 3, 8, 8), torch.tensor([0, 1]), mode="loss")["loss"].backward()
-        optimizer.step()
-    torch.save((net.seen, [p.detach() for p in net.parameters()]), f"{folder}/{rank}.pth")
-    distributed.destroy_process_group()
-
-
 def test_two_processes_agree(tmp_path: Path) -> None:
-    multiprocessing.spawn(process, (str(tmp_path),), nprocs=2)
+    multiprocessing.spawn(train_a_supernet, (str(tmp_path),), nprocs=2)
     (seen, weights), (others, copies) = (torch.load(tmp_path / f"{rank}.pth") for rank in (0, 1))
     assert seen == others == [f"loss {sample_scheme(BLOCKS, 5, i)}" for i in range(8)]
     assert any("0" in text for text in seen)  # a stage without connection

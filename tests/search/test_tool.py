@@ -16,11 +16,11 @@ from mmengine.registry import MODELS
 from PIL import Image
 
 from classification.datasets import build_dataset, load_images
-from classification.toy import make_toy
+from classification.toy_shapes import make_toy
 from ean_core import ConnectionScheme
 from ean_core.checkpoint import read_checkpoint
 from ean_core.engine import SaveHook
-from ean_core.search.log import read_log
+from ean_core.files import read_json_lines
 from ean_core.search.reward import Reward, build_reward
 from ean_testing.runs import new_name
 
@@ -123,7 +123,7 @@ def test_accuracies_are_those_of_plain_networks(finished: Path, data: Path) -> N
     assert len(d_val) == 6 * HELD_OUT
     labels = d_val.labels.numpy()
 
-    entries = read_log(finished / "search.jsonl")
+    entries = read_json_lines(finished / "search.jsonl")
     assert len({entry["scheme"] for entry in entries}) > 3
     for entry in entries:
         model.backbone.set_scheme(entry["scheme"])
@@ -174,7 +174,7 @@ def test_resume(copied: Path, search: Run) -> None:
     assert contents(search(copied, "--resume")) == before
 
     short = search(copied, "--steps", "3")  # a new search on the same supernet
-    assert len([e for e in read_log(short / "search.jsonl") if not e.get("final")]) == 9
+    assert len([e for e in read_json_lines(short / "search.jsonl") if not e.get("final")]) == 9
     assert {p.name for p in (copied / "previous").iterdir()} == set(FILES)
     after = contents(search(copied, "--resume"))
     assert {name: after[name] for name in FILES if name != "search_state.pth"} == {
@@ -199,7 +199,7 @@ def test_an_unfinished_supernet_is_continued(
     expected = read_checkpoint(finished / "supernet" / "last.pth")["state_dict"]
     for key, value in read_checkpoint(tmp_path / "supernet" / "last.pth")["state_dict"].items():
         assert torch.equal(value, expected[key]), key
-    accuracies = [[e["accuracy"] for e in read_log(path / "search.jsonl")] for path in (finished, tmp_path)]
+    accuracies = [[e["accuracy"] for e in read_json_lines(path / "search.jsonl")] for path in (finished, tmp_path)]
     assert accuracies[0] == accuracies[1]
 
 
@@ -259,7 +259,7 @@ def test_a_pareto_front_is_reported(copied: Path, search: Run, capsys: pytest.Ca
     search(copied, options=(*options, "search.strategy.population=6"))
     front = json.loads((copied / "scheme.json").read_text())["pareto"]
     assert f"{len(front)} schemes, of reward x sparsity" in capsys.readouterr().out
-    told = {e["scheme"]: (e["reward"], e["sparsity"]) for e in read_log(copied / "search.jsonl")}
+    told = {e["scheme"]: (e["reward"], e["sparsity"]) for e in read_json_lines(copied / "search.jsonl")}
 
     def dominated(one: tuple[float, float]) -> bool:
         return any(a >= one[0] and b >= one[1] and (a, b) != one for a, b in told.values())
@@ -291,10 +291,10 @@ def test_two_processes_write_the_log_of_one(finished: Path, data: Path, tmp_path
 
 def test_calibration_and_folding(copied: Path, search: Run) -> None:
     """Renewed statistics give other accuracies; folded batch norms the same."""
-    plain = {e["scheme"]: e["accuracy"] for e in read_log(copied / "search.jsonl")}
+    plain = {e["scheme"]: e["accuracy"] for e in read_json_lines(copied / "search.jsonl")}
     for option, same in (("search.fuse=False", True), ("search.calibration=2", False)):
         search(copied, options=(option,))
-        found = {e["scheme"]: e["accuracy"] for e in read_log(copied / "search.jsonl")}
+        found = {e["scheme"]: e["accuracy"] for e in read_json_lines(copied / "search.jsonl")}
         both = plain.keys() & found.keys()
         assert both
         assert all(plain[name] == found[name] for name in both) is same

@@ -9,8 +9,8 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
-from ean_core.engine.config import add_config_options, load_config
-from segmentation.toy import make_toy_voc
+from ean_core.engine.cli import add_config_options, config_of
+from segmentation.toy_scenes import make_toy_voc
 from segmentation.voc import encode_mask, read_list
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,6 +41,6 @@ def load(voc: Path) -> Load:
             arguments = (*arguments, "--data-root", str(voc))
         changes = [f"{split}_dataloader.num_workers=0" for split in ("train", "val", "test")]
         line = [str(ROOT / "configs" / "seg" / f"{name}.py"), *arguments, "--cfg-options", *changes, *options]
-        return load_config(parser.parse_args(line))
+        return config_of(parser.parse_args(line))
 
     return load

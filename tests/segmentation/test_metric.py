@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.evaluator import Evaluator
+from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.registry import DATASETS, DefaultScope
 from mmengine.structures import PixelData
 from numpy.typing import NDArray
 from PIL import Image
 
-from segmentation.metric import IoUMetric, VOCMetric
+from segmentation.metric import VOCMetric
 from segmentation.voc import CLASSES
 
 Labels = NDArray[np.uint8]
@@ -52,7 +52,7 @@ def expected(matrix: list[list[int]]) -> tuple[dict[str, float], list[tuple[floa
     return means, rows
 
 
-def run(metric: IoUMetric, pairs: Sequence[tuple[Labels, Labels]], names: Sequence[str] = NAMES) -> dict[str, float]:
+def run(metric: BaseMetric, pairs: Sequence[tuple[Labels, Labels]], names: Sequence[str] = NAMES) -> dict[str, float]:
     """Evaluate as the loops do: one batch an image, samples as MMSegmentation's models return them."""
     metric.dataset_meta = {"classes": names}
     for truth, prediction in pairs:
@@ -103,8 +103,8 @@ def test_equals_a_count_by_hand(pairs: list[tuple[Labels, Labels]]) -> None:
     means, rows = expected(count(pairs, len(NAMES)))
     assert list(result) == ["mIoU", "mAcc", "aAcc"]
     assert result == pytest.approx(means, rel=1e-12)
-    assert list(metric.per_class) == list(NAMES)
-    for (iou, acc, pixels), got in zip(rows, metric.per_class.values(), strict=True):
+    assert list(metric.tables["per class"]) == list(NAMES)
+    for (iou, acc, pixels), got in zip(rows, metric.tables["per class"].values(), strict=True):
         assert list(got) == ["IoU", "Acc", "pixels"]
         assert got["IoU"] == (None if iou is None else pytest.approx(iou, rel=1e-12))
         assert got["Acc"] == (None if acc is None else pytest.approx(acc, rel=1e-12))
@@ -113,6 +113,8 @@ def test_equals_a_count_by_hand(pairs: list[tuple[Labels, Labels]]) -> None:
 
 @pytest.mark.parametrize("pairs", CASES.values(), ids=CASES)
 def test_equals_mmsegmentations_to_its_rounding(pairs: list[tuple[Labels, Labels]]) -> None:
+    from mmseg.evaluation import IoUMetric
+
     reference = run(IoUMetric(prefix=""), pairs)
     assert run(VOCMetric(), pairs) == pytest.approx({k: float(v) for k, v in reference.items()}, abs=0.00501)
 
@@ -126,22 +128,22 @@ def test_nothing_labelled_gives_nan_and_no_number() -> None:
     metric = VOCMetric()
     blank = [(np.full((2, 2), 255, np.uint8), np.zeros((2, 2), np.uint8))]
     assert all(np.isnan(value) for value in run(metric, blank).values())
-    assert list(metric.per_class.values()) == [{"IoU": None, "Acc": None, "pixels": 0}] * len(NAMES)
+    assert list(metric.tables["per class"].values()) == [{"IoU": None, "Acc": None, "pixels": 0}] * len(NAMES)
 
 
 def test_exact_beyond_what_float32_counts() -> None:
     """An image with 2^24 pixels of each class, then three with one pixel of each, found only for class 1."""
-    large = (torch.tensor([2.0**24, 2.0**24]), torch.tensor([2.0**24, 2.0**24]))
-    small = (torch.tensor([0.0, 1.0]), torch.tensor([1.0, 1.0]))
-    results = [(i, u, i, u) for i, u in (large, small, small, small)]
-    assert sum(union for _, union, _, _ in results)[0] == 2**24  # float32 loses them
+    large = torch.tensor([[2**24, 2**24]] * 3)  # right, union, labelled, of both classes
+    small = torch.tensor([[0, 1], [1, 1], [1, 1]])
+    results = [large, small, small, small]
+    assert sum(counts.float() for counts in results)[1, 0] == 2**24  # float32 loses them
     metric = VOCMetric()
     metric.dataset_meta = {"classes": ("background", "cat")}
     result = metric.compute_metrics(results)
     n = 2**24
     iou = [Fraction(100 * n, n + 3), Fraction(100)]
-    assert [row["pixels"] for row in metric.per_class.values()] == [n + 3, n + 3]
-    assert [row["IoU"] for row in metric.per_class.values()] == [float(v) for v in iou]
+    assert [row["pixels"] for row in metric.tables["per class"].values()] == [n + 3, n + 3]
+    assert [row["IoU"] for row in metric.tables["per class"].values()] == [float(v) for v in iou]
     assert result["mIoU"] == float(sum(iou) / 2)
     assert result["aAcc"] == float(Fraction(100 * (2 * n + 3), 2 * n + 6))
 
@@ -165,5 +167,5 @@ def test_evaluator_on_a_data_set(load: Callable[..., Config], voc: Path) -> None
     means, rows = expected(count(pairs, len(CLASSES)))
     assert result == pytest.approx(means, rel=1e-12)
     (metric,) = evaluator.metrics
-    assert list(metric.per_class) == list(CLASSES)
-    assert [row["pixels"] for row in metric.per_class.values()] == [pixels for _, _, pixels in rows]
+    assert list(metric.tables["per class"]) == list(CLASSES)
+    assert [row["pixels"] for row in metric.tables["per class"].values()] == [pixels for _, _, pixels in rows]

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,10 @@ import torch
 from ean_core import ConnectionScheme
 from ean_core.backbones.base import StagedBackbone
 from ean_core.checkpoint import read_checkpoint
-from ean_core.search.log import read_log
+from ean_core.files import read_json_lines
 from ean_core.search.supernet import sample_scheme
 from ean_testing.runs import new_name
-from segmentation.search import Enlarge, summarise
+from segmentation.metric import count_logits, search_scores
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCKS = (2, 2, 2, 2)
@@ -76,7 +77,7 @@ def test_every_miou_is_that_of_the_fixed_network(
     searched: Path, tool: Callable, options: list, light: None, tmp_path: Path
 ) -> None:
     """tools/test.py on networks built with a scheme, from the supernet's weights."""
-    entries = {entry["scheme"]: entry for entry in read_log(searched / "search.jsonl")}
+    entries = {entry["scheme"]: entry for entry in read_json_lines(searched / "search.jsonl")}
     assert len(entries) > 4
     for name, entry in list(entries.items())[:3]:
         scheme = ConnectionScheme.parse(name, BLOCKS)
@@ -104,8 +105,8 @@ def test_other_strategies_and_calibration(
     more = [f"search.supernet={searched / 'supernet' / 'last.pth'}", "search.calibration=2"]
     arguments = [configs["search"], *options, new_name(), *more, "--strategy", "darts", "--work-dir", str(tmp_path)]
     tool("search")([*arguments, "--steps", "2"])
-    before = {entry["scheme"]: entry["mIoU"] for entry in read_log(searched / "search.jsonl")}
-    after = {entry["scheme"]: entry["mIoU"] for entry in read_log(tmp_path / "search.jsonl")}
+    before = {entry["scheme"]: entry["mIoU"] for entry in read_json_lines(searched / "search.jsonl")}
+    after = {entry["scheme"]: entry["mIoU"] for entry in read_json_lines(tmp_path / "search.jsonl")}
     assert all(math.isfinite(value) for value in after.values())
     assert not any(before[name] == after[name] for name in before.keys() & after.keys())
 
@@ -125,14 +126,14 @@ def test_counts_against_a_plain_loop() -> None:
                     right[label] += label == predicted
                     for k in {label, predicted}:
                         union[k] += 1
-    count = Enlarge(align_corners=False).count
+    count = partial(count_logits, align_corners=False)
     assert count(logits, masks).tolist() == [right.tolist(), union.tolist(), labelled.tolist(), [0, 0, 0]]
-    whole = summarise(count(logits, masks))
+    whole = search_scores(count(logits, masks))
     assert whole["mIoU"] == pytest.approx(100 * np.mean(right / union))
     assert whole["mAcc"] == pytest.approx(100 * np.mean(right / labelled))
     assert whole["aAcc"] == pytest.approx(100 * right.sum() / labelled.sum())
     logits[0, 0, 0, 0] = math.nan  # even where the label does not count: such a network is broken
-    assert all(math.isnan(value) for value in summarise(count(logits, masks)).values())
+    assert all(math.isnan(value) for value in search_scores(count(logits, masks)).values())
 
 
 def test_sliding_windows_are_refused(

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 from PIL import Image
 
-from segmentation import task
+from segmentation.application import application
 from segmentation.voc import CLASSES, PALETTE, encode_mask, list_path, read_list
 
 Load = Callable[..., Config]
@@ -132,8 +132,8 @@ def test_own_classes_train_on_their_labels(load: Load, own: Path, tmp_path: Path
         )
         path.write_bytes(encode_mask(expected[path.stem]))
     cfg = load(arguments=("--data-root", str(own), "--classes", str(tmp_path / "classes.txt")))
-    task.check(cfg)
-    task.check(cfg, train=False)
+    application.check(cfg, train=True)
+    application.check(cfg, train=False)
     for item in DATASETS.build(cfg.val_dataloader.dataset):
         sample = item["data_samples"]
         assert np.array_equal(sample.gt_sem_seg.data[0], expected[Path(sample.img_path).stem])
@@ -145,7 +145,7 @@ def test_check_finds_a_label_that_has_no_class(load: Load, own: Path, tmp_path: 
     (tmp_path / "classes.txt").write_text("background\naeroplane\n")
     cfg = load(arguments=("--data-root", str(own), "--classes", str(tmp_path / "classes.txt")))
     with pytest.raises(ValueError, match="num_classes=2"):
-        task.check(cfg)
+        application.check(cfg, train=True)
 
 
 def test_classes_that_are_none(load: Load, tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_png_images_are_found(load: Load, own: Path) -> None:
         assert all(path.is_file() for path in paths)
         endings[split] = {path.suffix for path in paths}
     assert endings == {"train": {".jpg"}, "val": {".png"}, "test": {".png"}}
-    task.check(cfg)
+    application.check(cfg, train=True)
 
 
 def test_own_data_fall_back_to_the_list_train(load: Load, own: Path) -> None:
@@ -214,4 +214,4 @@ def test_toy_makes_its_data(load: Load, tmp_path: Path, monkeypatch: pytest.Monk
     assert masks(cfg, "train") == [f"SegmentationClassAug/{name}" for name in read_list(cfg.data_root, "train_aug")]
     assert cfg.model.data_preprocessor.size == (cfg.toy.crop_size,) * 2
     assert cfg.model.decode_head.num_classes == 21
-    task.check(cfg)
+    application.check(cfg, train=True)

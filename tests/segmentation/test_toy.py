@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ean_testing.processes import make_scenes
 from segmentation.check import check_voc
-from segmentation.toy import HUES, draw_scene, make_toy_voc
+from segmentation.toy_scenes import HUES, draw_scene, make_toy_voc
 from segmentation.voc import CLASSES, palette, read_list
 
 LISTS = {"train": "SegmentationClass", "val": "SegmentationClass", "train_aug": "SegmentationClassAug"}
@@ -77,16 +78,11 @@ def test_bad_arguments(tmp_path, arguments):
         make_toy_voc(tmp_path, **arguments)
 
 
-def _make(root, barrier, queue):
-    barrier.wait()
-    queue.put(str(make_toy_voc(root, train=8, val=2, size=48)))
-
-
 def test_two_processes_at_once(tmp_path):
     root = tmp_path / "shared"
     context = multiprocessing.get_context("spawn")
     barrier, queue = context.Barrier(2), context.Queue()
-    workers = [context.Process(target=_make, args=(root, barrier, queue)) for _ in range(2)]
+    workers = [context.Process(target=make_scenes, args=(root, barrier, queue)) for _ in range(2)]
     for worker in workers:
         worker.start()
     (made,) = {queue.get(timeout=60) for _ in workers}

@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 from numpy.typing import NDArray
 from PIL import Image
 
-from segmentation.toy import draw_scene
+from segmentation.toy_scenes import draw_scene
 from segmentation.transforms import RandomScale
 from segmentation.voc import encode_mask, read_list
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ean_core.inference.drawing import stack
-from segmentation.toy import draw_scene
+from segmentation.toy_scenes import draw_scene
 from segmentation.visualize import MARGIN, PreviewHook, overlay, side_by_side
 from segmentation.voc import CLASSES, PALETTE
 

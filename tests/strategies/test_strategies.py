@@ -9,7 +9,7 @@ import torch
 
 from ean_core.checkpoint import read_checkpoint, write_checkpoint
 from ean_core.scheme import ConnectionScheme
-from ean_core.search.strategy import STRATEGIES, Strategy, build_strategy
+from ean_core.strategies.base import STRATEGIES, Strategy, build_strategy
 from ean_testing.synthetic import BLOCKS, OPTIMUM, reward
 
 M = sum(BLOCKS)

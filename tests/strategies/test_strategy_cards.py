@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import ean_core.strategies
-from ean_core.search.strategy import STRATEGIES
+from ean_core.strategies.base import STRATEGIES
 
 README = Path(ean_core.strategies.__file__).with_name("README.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper
+from mmengine.registry import DefaultScope
 from torch import nn
 
 from ean_testing.references import randomize
@@ -28,7 +29,8 @@ def classifier(backbone: dict[str, Any]) -> nn.Module:
     """The model of MMPretrain's ResNet-50 config for ImageNet, with another backbone."""
     cfg = Config.fromfile(CONFIGS / "resnet" / "resnet50_8xb32_in1k.py")
     cfg.model.backbone = backbone
-    return MODELS.build(cfg.model)
+    with DefaultScope.overwrite_default_scope("mmpretrain"):  # a runner's default_scope
+        return MODELS.build(cfg.model)
 
 
 @pytest.mark.parametrize("training", [False, True])

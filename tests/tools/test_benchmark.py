@@ -9,8 +9,8 @@ from PIL import Image
 
 from ean_core import EANCifarResNet
 from ean_core.analysis.benchmark import short_names
-from ean_core.analysis.bubbles import plot_bubbles
 from ean_core.analysis.complexity import count_parameters
+from ean_core.figures.cost_bubbles import cost_bubbles
 
 TEMPLATE = """task = "classification"
 default_scope = "mmengine"
@@ -80,10 +80,10 @@ def test_short_names() -> None:
     assert short_names(["same"]) == ["same"]
 
 
-def test_the_picture_shows_accuracies_where_all_have_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_picture_shows_accuracies_where_all_have_one(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
     monkeypatch.setattr("matplotlib.axes.Axes.errorbar", lambda self, x, y, **_: drawn.append((x, y)))
     row = {"name": "a", "increment": 5.0, "low": 4.0, "high": 6.0, "parameters": 100, "macs": 2e9}
-    plot_bubbles([{**row, "accuracy": 70.0}, {**row, "accuracy": 71.0}], tmp_path / "a.png")
-    plot_bubbles([{**row, "accuracy": 70.0}, {**row, "accuracy": None}], tmp_path / "b.png")
+    cost_bubbles([{**row, "accuracy": 70.0}, {**row, "accuracy": 71.0}])
+    cost_bubbles([{**row, "accuracy": 70.0}, {**row, "accuracy": None}])
     assert drawn == [(5.0, 70.0), (5.0, 71.0), (5.0, 2.0), (5.0, 2.0)]

@@ -138,17 +138,23 @@ def test_a_work_dir_that_cannot_be_written(tmp_path):
     assert "choose --work-dir" in report.problems[0]
 
 
+def found_data(root):
+    return doctor.run_python(doctor.FOUND_DATA, str(root))["found"]
+
+
 def test_data_that_is_there(tmp_path):
     lists = tmp_path / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation"
     lists.mkdir(parents=True)
     (lists / "train.txt").write_text("a\nb\n")
     (lists / "val.txt").write_text("c\n\n")
-    assert list(doctor.found_data(tmp_path)) == ["VOC2012 (train 2, val 1; SBD not merged)"]
+    assert found_data(tmp_path) == ["VOC2012 (train 2, val 1; SBD not merged)"]
     (lists / "train_aug.txt").write_text("a\nb\nd")
     for name in ("train", "test", "meta"):
         (tmp_path / "cifar-100-python").mkdir(exist_ok=True)
         (tmp_path / "cifar-100-python" / name).touch()
     (tmp_path / "cifar-10-batches-py").mkdir()
+    (tmp_path / "toy" / "b").mkdir(parents=True)
+    (tmp_path / "toy" / "a").mkdir()
     for part, number in (("train", 3), ("val", 2)):
         for k in range(number):
             (tmp_path / "imagenet" / part / str(k)).mkdir(parents=True)
@@ -161,15 +167,21 @@ def test_data_that_is_there(tmp_path):
         images.mkdir(parents=True)
         for k in range(number):
             (images / f"IMG_{k}.jpg").touch()
-    assert list(doctor.found_data(tmp_path)) == [
-        "VOC2012 (train 2, train_aug 3, val 1; SBD merged)",
+    assert found_data(tmp_path) == [
         "CIFAR-100",
         "CIFAR-10 (incomplete)",
         "ImageNet (train 3 classes, val 2 classes)",
+        "VOC2012 (train 2, train_aug 3, val 1; SBD merged)",
         "ShanghaiTech part_A_final (train 2, test 1)",
         "ShanghaiTech part_B_final (train 0, test 1)",
+        "toy (a, b)",
     ]
-    assert list(doctor.found_data(tmp_path / "nowhere")) == []
+    assert found_data(tmp_path / "nowhere") == []
+    report = doctor.Report()
+    doctor.check_data({"found": []}, tmp_path, report)
+    doctor.check_data({"error": "no torch"}, tmp_path, report)
+    assert report.lines[0].startswith(f"data        none in '{tmp_path}'")
+    assert report.lines[1] == "data        unknown, the applications cannot be imported: no torch"
 
 
 def test_it_needs_nothing_but_the_standard_library():
@@ -181,4 +193,4 @@ def test_it_needs_nothing_but_the_standard_library():
     assert spec is not None
     assert spec.loader is not None
     spec.loader.exec_module(module := module_from_spec(spec))
-    assert module.load_doctor().EXTRAS == doctor.EXTRAS
+    assert module.load_doctor().FAMILIES == doctor.FAMILIES

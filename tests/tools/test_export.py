@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import ean_core.deploy.export as exporting
+import ean_core.inference.export as exporting
 from ean_testing.checkpoints import classification_config, save
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from ean_core.checkpoint import read_checkpoint
-from ean_core.engine.cli import repeated
-from ean_core.engine.config import add_config_options
+from ean_core.engine.cli import add_config_options, repeated
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = sorted(path.name for path in (ROOT / "tools").glob("*.py"))
@@ -56,7 +55,7 @@ def test_a_run_starts_with_a_header(screen, config, small_voc):
     shown = fields(top)
     assert shown["config"] == config
     assert shown["task"] == "segmentation"
-    assert shown["attention"] == "SE, one module a stage"
+    assert shown["attention"] == "SE, one module per stage"
     assert shown["scheme"] == "11-11-11-11 (8 of 8 blocks connected)"
     assert shown["data"] == "8 training images, 3 validation"
     assert shown["work_dir"] == str(work_dir)

@@ -72,7 +72,7 @@ def test_a_trained_segmentation(
 def test_a_trained_classification(
     predict: Callable[..., int], tool: Callable[[str], Tool], light: None, tmp_path: Path, folder: Path
 ) -> None:
-    from classification.toy import HUES, make_toy
+    from classification.toy_shapes import HUES, make_toy
 
     data = make_toy(tmp_path / "data", "cifar100", train=4, test=2)
     options = "model.backbone.depth=11 image_size=16 train_cfg.max_epochs=1 train_dataloader.batch_size=12"

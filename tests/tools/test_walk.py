@@ -9,7 +9,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from classification.toy import make_toy
+from classification.toy_shapes import make_toy
 from ean_core.checkpoint import read_checkpoint
 from ean_core.scheme import ConnectionScheme
 from ean_testing.runs import new_name

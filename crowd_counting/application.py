@@ -1,0 +1,169 @@
+"""Crowd counting as a task: a config's choices, the data check, what a search measures, predictions, explanations."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from torch import nn
+from torch.nn import functional as F
+
+import crowd_counting.head
+import crowd_counting.losses
+import crowd_counting.preprocess  # noqa: F401
+from crowd_counting.check import check_crowd
+from crowd_counting.counter import CrowdCounter
+from crowd_counting.metric import SEARCH_METRIC, Truth, count_loss
+from crowd_counting.prediction import draw, predict, row
+from crowd_counting.shanghaitech import PARTS, detect_part
+from crowd_counting.toy_crowds import make_toy_crowd
+from ean_core.application import RESULTS, Application, Evaluation, Outputs, Target
+from ean_core.errors import UserError
+
+BACKBONE_STRIDE = 8
+
+
+class CrowdCounting(Application):
+    """Crowd counting; what is not described here, :class:`~ean_core.application.Application` describes."""
+
+    name = "crowd_counting"
+    results = RESULTS | {"pictures": "preview.png"}
+    output = "people in each cell (N, 1, h, w); their sum is the count"
+    predict, draw, row = staticmethod(predict), staticmethod(draw), staticmethod(row)
+
+    def configure(self, cfg: Config, *, toy: bool, data_root: str | None, classes: str | None) -> None:
+        """Turn the one-word choices of a config into the entries that MMEngine builds.
+
+        ``part`` is ``"A"`` or ``"B"`` of ShanghaiTech; the other words are those of :func:`choose_model`. ``data_root``
+        is a folder with ShanghaiTech's parts, one of the parts, or images and points of one's own.
+        """
+        if classes is not None:
+            raise UserError("--classes: crowd counting has no classes, leave it out")
+        choose_model(cfg)
+        if toy and data_root is None:
+            data_root = str(make_toy_crowd(Path("data", "toy"), cfg.part or "B"))
+        if data_root is not None:
+            cfg.data_root = data_root
+        if not Path(cfg.data_root).is_dir():
+            raise FileNotFoundError(
+                f"data root '{cfg.data_root}' does not exist: download ShanghaiTech into it, name your own with "
+                "--data-root, or try --toy"
+            )
+        cfg.part = detect_part(cfg.data_root, cfg.part)
+        for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+            loader.dataset.update(root=cfg.data_root, part=cfg.part, stride=cfg.model.stride)
+        policy = cfg.train_dataloader.dataset.get("out_of_frame", "drop")
+        for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
+            evaluator.update(
+                stride=cfg.model.stride, baseline={"root": cfg.data_root, "part": cfg.part, "out_of_frame": policy}
+            )
+
+    def check(self, cfg: Config, *, train: bool) -> None:
+        """Find wrong images and annotations before anything is trained on them."""
+        check_crowd(cfg.data_root, cfg.part, ("train", "val") if train else ("test",))
+
+    def found_data(self, root: Path) -> Iterator[str]:
+        """The parts of ShanghaiTech, in a folder or one folder further down."""
+        parts = {path for part in PARTS for path in (*root.glob(f"part_{part}*"), *root.glob(f"*/part_{part}*"))}
+        for part in sorted(parts):
+            sizes = [f"{n} {len(list(part.glob(f'{n}_data/images/IMG_*.jpg')))}" for n in ("train", "test")]
+            yield f"ShanghaiTech {part.name} ({', '.join(sizes)})"
+
+    def evaluation(self, model: nn.Module, cfg: Config) -> Evaluation:
+        """MAE, MSE (RMSE) and NAE on the validation images, as validation reports them.
+
+        A reward takes them with ``direction="down"``, for example ``dict(metric="MAE", direction="down")``. Images stay
+        uint8 in memory, whole and one to a batch, since they differ in size.
+        """
+        if not isinstance(model, CrowdCounter):
+            raise UserError(f"a search on crowd counting needs a CrowdCounter, got {type(model).__name__}")
+
+        def read(dataset: Any) -> Iterator[tuple[torch.Tensor, Truth]]:
+            for item in (dataset[index] for index in range(len(dataset))):
+                people = torch.tensor([len(item["points"])], device=model.data_preprocessor.device)
+                yield item["inputs"][None], Truth(people, model.cells(item["inputs"].shape[-2:]))
+
+        def density(outs: Outputs) -> torch.Tensor:
+            return model.head(outs[model.in_index]).float() / model.loss.label_scale
+
+        return Evaluation(
+            head=density,
+            preprocess=lambda images: model.data_preprocessor({"inputs": images})["inputs"],
+            read=read,
+            plain_training={**cfg.train_dataloader.dataset, "augment": None, "density": None},
+            metric=SEARCH_METRIC,
+            loss=count_loss,
+        )
+
+    def configure_prediction(self, cfg: Config, classes: Sequence[str] | None) -> None:
+        """Choose the head and the output stride that a config file asks for; there are no classes."""
+        choose_model(cfg)
+
+    def normalise(self, model: CrowdCounter, images: torch.Tensor) -> torch.Tensor:
+        """RGB in 0..255 -> the network's inputs, padded as its preprocessor does it."""
+        multiple = model.data_preprocessor.pad_size_divisor
+        height, width = images.shape[-2:]
+        return F.pad(super().normalise(model, images), (0, -width % multiple, 0, -height % multiple))
+
+    def exported(self, model: CrowdCounter, images: torch.Tensor) -> torch.Tensor:
+        """RGB in 0..255 -> people in each cell, without the padding."""
+        rows, columns = model.cells(images.shape[-2:])
+        return super().exported(model, images)[..., :rows, :columns]
+
+    def explain(
+        self, model: CrowdCounter, inputs: torch.Tensor, output: torch.Tensor, size: tuple[int, int], target: str | None
+    ) -> Target:
+        """The sum of the density map, the count."""
+        if target is not None:
+            raise UserError("a crowd counter has no classes: leave --target out")
+        rows, columns = model.cells(size)
+        weight = torch.zeros_like(output)
+        weight[:, :rows, :columns] = 1  # what lies beyond is padding
+        count = float((output * weight).sum())
+        return Target("count", weight, count, f"count {count:.1f}", size=size)
+
+
+application = CrowdCounting()
+
+
+def choose_model(cfg: Config) -> None:
+    """Make the choices that need no data: ``head``, ``schedule``, ``output_stride`` and ``inference``.
+
+    A config that comes out of here passes through unchanged.
+
+    Raises:
+        UserError: An unknown choice.
+    """
+    for word in ("head", "schedule"):
+        known = cfg.get(f"{word}s", {})
+        if known and cfg[word] not in known:
+            raise UserError(f"unknown {word} {cfg[word]!r}: choose from {', '.join(known)}")
+    if "schedules" in cfg:
+        chosen = copy.deepcopy(cfg.schedules[cfg.schedule])
+        cfg.train_dataloader.setdefault("batch_size", chosen.pop("batch_size"))
+        _lay_under(cfg, chosen)
+    if "heads" in cfg:
+        _lay_under(cfg, {"model": {"head": copy.deepcopy(cfg.heads[cfg.head])}})
+    for key in ("schedules", "schedule", "heads", "head"):
+        cfg.pop(key, None)
+    if "output_stride" in cfg:
+        stride = cfg.pop("output_stride")
+        if stride not in (1, 2, 4, 8):
+            raise UserError(f"output_stride must be 1, 2, 4 or 8, got {stride!r}")
+        cfg.model.stride, cfg.model.head.upsample = stride, BACKBONE_STRIDE // stride
+    if "inference" in cfg:
+        word, tiling = cfg.pop("inference"), cfg.get("tiling")
+        if word not in ("whole", "tiled"):
+            raise UserError(f"inference must be 'whole' or 'tiled', got {word!r}")
+        cfg.model.tiling = dict(tiling) if word == "tiled" else None
+
+
+def _lay_under(cfg: Config, lower: dict[str, Any]) -> None:
+    """Merge ``lower`` into the config where the config itself says nothing."""
+    merged = Config(dict(lower))
+    merged.merge_from_dict({key: cfg[key] for key in lower if key in cfg})
+    cfg.update(merged.to_dict())

@@ -1,0 +1,60 @@
+"""Prediction of counts: the result, and its picture and row in a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from numpy.typing import NDArray
+from PIL import Image
+from torch import nn
+
+TILING = {"tile": 1024, "overlap": 512}
+
+
+@dataclass(frozen=True)
+class CrowdCount:
+    """The people in one image.
+
+    Attributes:
+        count: Their number: the sum of ``density``, not rounded.
+        density: People in each cell, float32 (ceil(H / stride), ceil(W / stride)).
+        stride: Pixels a cell, each way.
+        size: H and W of the image in pixels.
+    """
+
+    count: float
+    density: NDArray[np.float32]
+    stride: int
+    size: tuple[int, int]
+
+
+def predict(model: nn.Module, cfg: Config, images: Sequence[NDArray[np.uint8]]) -> list[CrowdCount]:
+    """Count in RGB images (H, W, 3), each at its own size.
+
+    An image with more pixels than a tile (``cfg.tiling``, by default 1024 each way) goes through the network in
+    overlapping tiles, so that memory does not grow with it.
+    """
+    tiling = dict(cfg.get("tiling") or TILING)
+    results = []
+    for image in images:
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+        density = model.predict(pixels, tiling)[0, 0].cpu().numpy()  # type: ignore[operator]
+        size = (image.shape[0], image.shape[1])
+        results.append(CrowdCount(float(density.sum(dtype=np.float64)), density, model.stride, size))  # type: ignore[arg-type]
+    return results
+
+
+def row(result: CrowdCount) -> dict[str, object]:
+    """The count."""
+    return {"count": round(result.count, 2)}
+
+
+def draw(image: NDArray[np.uint8], result: CrowdCount) -> Image.Image:
+    """The density over the image, with the count and a colour bar."""
+    from crowd_counting.visualize import picture_of  # matplotlib's colours: nothing but a picture needs them
+
+    return picture_of(image, result.density, result.stride)

@@ -1,0 +1,36 @@
+"""Every plot as a function that returns a matplotlib figure, and one way to write figures.
+
+They read nothing and measure nothing: what they draw is handed to them. Matplotlib is imported with the module of a
+figure, so import those where a figure is drawn.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ean_core.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = ("#1f5fa8", "#d9742b", "#3a923a", "#8b5fb0", "#7a5a4a", "#c2558f", "#6f6f6f", "#9aa022")
+"""Of things set side by side, in this order."""
+BLUE, ORANGE, GREY = "#1f5fa8", "#d9742b", "#9a9a9a"
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 110, tight: bool = False) -> None:
+    """Write a figure as a PNG, whole or not at all.
+
+    Args:
+        figure: What a function of this package returns.
+        path: The file; missing folders are made.
+        dpi: Pixels an inch.
+        tight: Cut off what is empty at the edges.
+    """
+    with replacing(Path(path)) as part:
+        figure.savefig(part, dpi=dpi, format="png", bbox_inches="tight" if tight else None, pad_inches=0.1)
+
+
+__all__ = ["BLUE", "COLOURS", "GREY", "ORANGE", "save_figure"]

@@ -1,0 +1,123 @@
+"""What search, analysis, deployment and tools know of a network whose blocks can be plugged into attention."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import nn
+
+from ean_core.attention import Attention
+from ean_core.errors import UserError
+from ean_core.plug.connect import Gate
+from ean_core.scheme import ConnectionScheme
+
+
+class PlugPoint(Protocol):
+    """One residual block: its branch can be connected to attention.
+
+    Attributes:
+        stage: The index of its stage, from 0.
+        attention: The module that it is or can be connected to, if there is one.
+        gate: Its connection.
+    """
+
+    @property
+    def stage(self) -> int:
+        """The index of its stage, from 0."""
+        ...
+
+    @property
+    def attention(self) -> Attention | None:
+        """The module that it is or can be connected to."""
+        ...
+
+    @property
+    def gate(self) -> Gate:
+        """Its connection."""
+        ...
+
+    def split(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The block's input (N, C_in, H, W) -> what is added, and the branch, both (N, C, H', W')."""
+        ...
+
+    def join(self, identity: torch.Tensor, branch: torch.Tensor) -> torch.Tensor:
+        """What is added and the recalibrated branch -> the block's output. The arguments are not changed."""
+        ...
+
+
+@runtime_checkable
+class Pluggable(Protocol):
+    """A network, an ``nn.Module``, whose blocks are connected to attention by a scheme.
+
+    Attributes:
+        blocks: Number of blocks of each stage, of stages that are not built too: a scheme has bits for all of them.
+        scheme: The current scheme, or ``None`` while gates are tensors.
+        attention: The config of the attention, or ``None``.
+        sharing: ``"stage"``: one module for a stage. ``"block"``: one for each connected block.
+        stages: The modules whose outputs are the stages' feature maps, in order.
+        out_indices: The stages (from 0) whose feature maps a forward pass returns.
+        out_channels: Channels of the feature map of each stage.
+    """
+
+    blocks: tuple[int, ...]
+    scheme: ConnectionScheme | None
+    attention: Mapping[str, Any] | None
+    sharing: str
+    out_indices: tuple[int, ...]
+    out_channels: list[int]
+
+    @property
+    def stages(self) -> Sequence[nn.Module]:
+        """The modules whose outputs are the stages' feature maps, in order."""
+        ...
+
+    def set_scheme(self, scheme: str | ConnectionScheme | torch.Tensor) -> None:
+        """Connect other blocks; a float tensor of gates (number of blocks,) lets gradients flow to them.
+
+        Raises:
+            UserError: The scheme does not fit, or connects a block for which no attention was built.
+        """
+        ...
+
+    def begin(self, x: torch.Tensor) -> torch.Tensor:
+        """The network's input -> the input of the first plug point."""
+        ...
+
+    def plug_points(self) -> Sequence[PlugPoint]:
+        """The blocks in the order in which a forward pass computes them, each the input of the next."""
+        ...
+
+    def __call__(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """(N, 3, H, W) -> the feature maps of ``out_indices``."""
+        ...
+
+
+def output_channels(backbone: Any, index: int, option: str) -> int:
+    """The channels of one of a backbone's feature maps, as it tells them itself.
+
+    Args:
+        backbone: Any backbone.
+        index: Among the maps that it returns.
+        option: Where the user can say it instead, for the message.
+
+    Raises:
+        UserError: The backbone does not tell.
+    """
+    channels = getattr(backbone, "out_channels", None)
+    if not isinstance(channels, Sequence):
+        raise UserError(f"{option} is needed: {type(backbone).__name__} does not tell its own")
+    return int(channels[sorted(getattr(backbone, "out_indices", range(len(channels))))[index]])
+
+
+def find_pluggable(model: nn.Module) -> Pluggable:
+    """The part of a model that has a connection scheme.
+
+    Raises:
+        UserError: There is none.
+    """
+    for module in model.modules():
+        if isinstance(module, Pluggable):
+            return module
+    raise UserError(f"{type(model).__name__} has no EAN backbone, so it has no connection scheme")

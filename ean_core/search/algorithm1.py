@@ -1,0 +1,227 @@
+"""Algorithm 1 from a config: the supernet is trained on D_train, then connection schemes are searched on D_val."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dist import barrier, is_main_process
+from mmengine.registry import HOOKS
+
+from ean_core.application import Application, find_application
+from ean_core.checkpoint import read_checkpoint
+from ean_core.engine.models import blueprint
+from ean_core.engine.runner import EANRunner, build_runner, registered
+from ean_core.engine.saving import LAST
+from ean_core.engine.training import train
+from ean_core.errors import UserError
+from ean_core.files import file_digest, make_work_dir, write_atomic
+from ean_core.search.evaluator import Evaluator, build_evaluator
+from ean_core.search.loop import LOG, PLOT, SCHEME, search
+from ean_core.search.reward import build_reward
+from ean_core.search.supernet import SupernetHook
+from ean_core.strategies import Strategy, build_strategy, find_strategy
+from ean_core.terminal import print_line, print_table
+
+SUPERNET, SETTINGS = "supernet", "settings.json"
+EVALUATION = ("calibration", "latency_repeats", "fuse", "channels_last")
+
+
+def run_search(
+    cfg: Config,
+    strategy: str | None = None,
+    steps: int | None = None,
+    resume: bool = False,
+    options: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Train the supernet, search, and say where the results lie.
+
+    A supernet that ``WORK_DIR/supernet`` holds is used if it is finished and continued if it is not, so that several
+    strategies can search one supernet; with ``cfg.search.supernet`` it is another checkpoint, and nothing is trained.
+
+    Args:
+        cfg: A complete config with an entry ``search`` (``configs/_base_/search/algorithm1.py`` explains it).
+        strategy: Instead of ``cfg.search.strategy``, with its default options; a name, or ``"module.Class"``.
+        steps: Instead of ``cfg.search.steps``.
+        resume: Continue the search in the work directory.
+        options: What the proposed command to retrain the result needs besides, e.g. ``["--toy"]``.
+
+    Returns:
+        The content of ``scheme.json``.
+
+    Raises:
+        UserError, OSError: What the user can mend: data, config, paths, a supernet or a search made with others.
+    """
+    plan, work_dir = _plan(cfg), Path(cfg.work_dir)
+    if strategy is not None and strategy != plan.strategy.type:
+        plan.strategy = {"type": strategy}
+    steps = plan.steps if steps is None else steps
+    if steps < 1 or plan.per_step < 1:
+        raise UserError(f"a search needs at least one step and one scheme a step, got {steps} and {plan.per_step}")
+    supernet = trained_supernet(cfg, [plan.strategy.to_dict()])
+    result = search(
+        supernet.strategy(plan.strategy.to_dict()),
+        supernet.evaluator,
+        steps,
+        plan.per_step,
+        work_dir,
+        resume=resume,
+        **supernet.common,
+    )
+    if is_main_process():
+        _report(result, work_dir, supernet.checkpoint)
+        print_line("next", _retrain(cfg, work_dir / SCHEME, options))
+    return result
+
+
+@dataclass(frozen=True)
+class Supernet:
+    """A trained supernet, and what every search on it needs.
+
+    Attributes:
+        evaluator: Of the supernet, on D_val.
+        blocks: Number of blocks of each stage.
+        seed: The config's.
+        checkpoint: The supernet's file.
+        common: Further arguments of :func:`ean_core.search.search`.
+    """
+
+    evaluator: Evaluator
+    blocks: tuple[int, ...]
+    seed: int
+    checkpoint: Path
+    common: dict[str, Any]
+
+    def strategy(self, config: Mapping[str, Any], seed: int | None = None) -> Strategy:
+        """Build a strategy; its seed is the config's unless another is given."""
+        return build_strategy(config, self.blocks, self.seed if seed is None else seed, self.evaluator.gate_loss)
+
+
+def trained_supernet(cfg: Config, strategies: Sequence[Mapping[str, Any]]) -> Supernet:
+    """Check a config and its strategies, train the supernet where there is none, and decode D_val.
+
+    Raises:
+        UserError, OSError: What the user can mend.
+    """
+    plan, work_dir = _plan(cfg), Path(cfg.work_dir)
+    application = find_application(cfg)
+    for strategy in strategies:
+        find_strategy(strategy.get("type"))
+    if cfg.model.backbone.get("scheme", "full") != "full" or cfg.model.backbone.get("attention") is None:
+        raise UserError("a supernet has an attention, and every block connected: leave out --scheme")
+    reward = build_reward(**plan.get("reward", {}))
+    seed = cfg.get("randomness", {}).get("seed") or 0
+    blocks = blueprint(cfg.model.backbone).blocks
+    for strategy in strategies:  # mistakes in their options must not wait for the end of the training
+        build_strategy(strategy, blocks, seed)
+
+    make_work_dir(work_dir)
+    checkpoint = Path(plan.get("supernet") or work_dir / SUPERNET / LAST)
+    runner = _train_supernet(cfg, application, checkpoint)
+    options = {name: plan[name] for name in EVALUATION if name in plan}
+    if options.get("calibration"):
+        options["fuse"] = False  # it needs the norms
+    evaluator = build_evaluator(runner, application, **options)
+    common = {
+        "reward": reward,
+        "checkpoint": file_digest(checkpoint),
+        "settings": evaluator.settings(),
+        "attention": evaluator.backbone.attention,
+    }
+    return Supernet(evaluator, blocks, seed, checkpoint, common)
+
+
+def _plan(cfg: Config) -> Any:
+    """The config's entry ``search``."""
+    if "search" not in cfg:
+        raise UserError(f"'{cfg.filename}' is no config for a search: take one of configs/search")
+    return cfg.search
+
+
+def _train_supernet(cfg: Config, application: Application, checkpoint: Path) -> EANRunner:
+    """A runner whose model has the weights of the finished supernet, which is trained first where there is none."""
+    own = not cfg.search.get("supernet")
+    cfg.work_dir = str(checkpoint.parent if own else Path(cfg.work_dir, SUPERNET))
+    if own:
+        _note_settings(cfg)
+        epoch = read_checkpoint(checkpoint)["meta"]["epoch"] if checkpoint.is_file() else 0
+        if epoch < cfg.train_cfg.max_epochs:
+            runner = train(cfg, resume="last" if epoch else None, application=application)
+            barrier()  # the checkpoint is there on every rank
+            runner.load_checkpoint(str(checkpoint))
+            return runner
+    else:
+        read_checkpoint(checkpoint)
+    application.check(cfg, train=True)
+    runner = build_runner(cfg)
+    runner.load_checkpoint(str(checkpoint))
+    if is_main_process():
+        print_line("supernet", f"{checkpoint}, already trained")
+    return runner
+
+
+def _note_settings(cfg: Config) -> None:
+    """Note what the supernet in the work directory is trained with, and refuse to go on with anything else."""
+    keys = ("model", "optim_wrapper", "param_scheduler", "train_cfg", "train_dataloader", "custom_hooks", "randomness")
+    settings = json.loads(json.dumps({key: cfg[key] for key in keys if key in cfg}, default=str))
+    hooks = settings["custom_hooks"]
+    settings["custom_hooks"] = [hook for hook in hooks if registered(HOOKS, hook) is SupernetHook]
+    if not settings["custom_hooks"]:
+        raise UserError(f"'{cfg.filename}' trains no supernet: add dict(type='ean_core.search.SupernetHook')")
+    path = Path(cfg.work_dir, SETTINGS)
+    if not path.is_file():
+        write_atomic(path, json.dumps(settings, indent=2) + "\n")
+        return
+    before, now = _flatten(json.loads(path.read_text())), _flatten(settings)
+    changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    if changed:
+        first = f"{changed[0]} was {json.dumps(before.get(changed[0]))}, is {json.dumps(now.get(changed[0]))}"
+        more = f" (and {len(changed) - 1} more changes)" if len(changed) > 1 else ""
+        raise UserError(
+            f"the supernet in '{cfg.work_dir}' was trained with other settings: {first}{more}; put it back, or choose "
+            "another --work-dir"
+        )
+
+
+def _flatten(tree: Any, name: str = "") -> dict[str, Any]:
+    """``{"a": {"b": 1}}`` -> ``{"a.b": 1}``; lists count as mappings from their indices."""
+    items = enumerate(tree) if isinstance(tree, list) else tree.items() if isinstance(tree, Mapping) else None
+    if items is None:
+        return {name: tree}
+    return {k: v for key, value in items for k, v in _flatten(value, f"{name}.{key}" if name else str(key)).items()}
+
+
+def _report(result: Mapping[str, Any], work_dir: Path, checkpoint: Path) -> None:
+    """The final table, the reason of the choice, and the files."""
+    rows = {}
+    for name in ("most_probable", "best_seen"):
+        entry = result[name]
+        numbers = {key: value for key, value in entry.items() if key not in ("step", "scheme")}
+        rows[name.replace("_", " ")] = numbers | {"density": 1 - entry["sparsity"], "step": entry["step"]}
+    print_table("search", rows)
+    for name, row in (("probable", "most_probable"), ("best seen", "best_seen")):
+        print_line(name, result[row]["scheme"])
+    print_line("written", f"the {result['picked']} scheme: {result['because']}")
+    failed = f", {result['failed']} failed" if result["failed"] else ""
+    print_line("evaluations", f"{result['evaluations']}, and {result['cache_hits']} cache hits{failed}")
+    if "pareto" in result:
+        print_line("pareto", f"{len(result['pareto'])} schemes, of reward x sparsity, listed in {SCHEME}")
+    files = {"supernet": checkpoint, "log": work_dir / LOG, "picture": work_dir / PLOT, "scheme": work_dir / SCHEME}
+    for label, path in files.items():
+        print_line(label, path)
+
+
+def _retrain(cfg: Config, scheme: Path, options: Sequence[str]) -> str:
+    """The command that trains the network found: the config to retrain, where its backbone differs made like this."""
+    target = cfg.search.get("retrain", "CONFIG")
+    command = ["python tools/train.py", target, "--scheme", str(scheme), *options]
+    if Path(target).is_file():
+        other = Config.fromfile(target).model.backbone
+        own = {key: value for key, value in cfg.model.backbone.items() if key not in ("scheme", "init_cfg")}
+        changes = [f"model.backbone.{key}={value}" for key, value in own.items() if other.get(key) != value]
+        command += ["--cfg-options", *changes] if changes else []
+    return " ".join(command)

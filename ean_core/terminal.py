@@ -1,0 +1,66 @@
+"""What commands print: tables, labelled lines, the next command, and progress bars."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+
+def print_table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print numbers by row and column to two decimals (integers whole)."""
+    table = Table(title=title, title_justify="left")
+    columns = list(next(iter(rows.values())))
+    table.add_column("")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for name, values in rows.items():
+        cells = (values.get(c) for c in columns)
+        table.add_row(name, *(str(v) if isinstance(v, int | str) else "-" if v is None else f"{v:.2f}" for v in cells))
+    Console(width=max(80, Console().width)).print(table)
+
+
+def print_line(label: str, value: object) -> None:
+    """Print a value behind its label, the values of several lines one below the other."""
+    print(f"{label:<11} {value}")
+
+
+def print_next(*command: object) -> None:
+    """Print the command to try next, ready to be copied."""
+    print_line("next", shlex.join(map(str, command)))
+
+
+def progress_bar(*after: ProgressColumn, transient: bool = False, show: bool = True) -> Progress:
+    """A bar with the task's description, steps done, time spent and left; invisible where output is no terminal.
+
+    Args:
+        after: Further columns.
+        transient: Remove the bar when it ends.
+        show: Whether it is shown at all.
+    """
+    console = Console(file=sys.stdout)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        *after,
+        console=console,
+        transient=transient,
+        disable=not (show and console.is_terminal),
+    )
