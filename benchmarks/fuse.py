@@ -5,7 +5,8 @@ round by round, to the network named in the last column. Peak: bytes of tensors 
 
     resnet164   batch 50, 32 px: Eq. 9 of SE, SGE and DIA, unfused and fused
     resnet50    batch 8, 224 px: the same for SE and SGE, against timm's seresnet50 as it comes
-    rewrites    one rewrite after the other, ResNet-164 with SE
+    rewrites    one rewrite after the other, ResNet-164
+    operators   fused networks with and without each compiled loop, beside Inductor with freezing and max-autotune
     compile     ResNet-50, both sides through torch.compile, channels-last
     bf16        ResNet-50, bfloat16 against float32
     ceilings    how fast this machine multiplies and copies, and what the networks need
@@ -19,16 +20,20 @@ import statistics
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import timm
 import torch
 from mmcv.cnn.utils import fuse_conv_bn
 from torch import nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from ean_core import EANCifarResNet, EANResNet
 from ean_core.analysis.complexity import count_macs, peak_bytes
-from ean_core.deploy import fuse
-from ean_core.deploy.fused_blocks import run_torch
+from ean_core.deploy import fuse, fused_stage, plain
+from ean_core.deploy.cpu import operators
+from ean_core.memory import keep_freed_memory
 from ean_core.terminal import print_table
 from ean_core.timing import interleave, ratio
 
@@ -99,32 +104,41 @@ def resnet50(repeats: int) -> None:
     compare("ResNet-50, batch 8, 224 px", networks, repeats, peer="timm seresnet50")
 
 
-class TorchBlocks(nn.Module):
-    """A fused backbone whose blocks run by torch's operations alone."""
+def without_loops(network: nn.Module, x: torch.Tensor) -> Any:
+    """A fused network as on a machine without a C++ compiler."""
+    with patch.object(fused_stage, "available", lambda: False):
+        return network(x)
 
-    def __init__(self, backbone: Any, in_place: bool) -> None:
-        super().__init__()
-        self.backbone, self.in_place = backbone, in_place
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, 3, H, W) -> the last stage's output."""
-        for module in self.backbone.stem_modules():
-            x = module(x)
-        for stage in self.backbone.stages:
-            state = None
-            for block, gate in zip(stage.blocks, stage.gates, strict=True):
-                x, state = run_torch(block, stage.attention_of(block) if gate else None, x, state, self.in_place)
-        return x
+def without(name: str, net: nn.Module, x: torch.Tensor) -> Callable[[], Any]:
+    """The fused network with one operator's place taken by torch's operations."""
+    if name == "perceptron":  # the attention's own layers
+        with patch.object(fused_stage, "add_perceptron", lambda _: None):
+            return partial(fuse(net), x)
+    fused, instead = fuse(net), {"similarity_": similarity_, "remember": remember}[name]
+
+    def call() -> Any:
+        with patch.object(operators, name, instead):
+            return fused(x)
+
+    return call
+
+
+def similarity_(*arguments: Any) -> torch.Tensor:
+    """By torch, in the layout that the loops want for a mask."""
+    return plain.similarity_(*arguments).contiguous(memory_format=torch.channels_last)
+
+
+def remember(gates: torch.Tensor, cell: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """By torch."""
+    i, f, g, o = gates.chunk(4, dim=1)
+    cell = f * cell + i * (2 * g - 1)
+    return o * torch.sigmoid(cell), cell
 
 
 def rewrites(repeats: int) -> None:
-    """Each rewrite on top of those before it. The first table is right only if this part runs first."""
+    """Each rewrite on top of those before it."""
     x = images(50, 32)
-    early = {
-        f"{n} unfused": (partial(CIFAR(**o).eval(), x), "plain unfused")
-        for n, o in (("plain", {}), ("share SE", {"attention": SE}))
-    }
-    measure("ResNet-164, batch 50: before fuse is first called, which also changes how memory is kept", early, repeats)
     networks: dict[str, tuple[Callable[[], Any], str]] = {}
     for name, options in {
         "plain": {},
@@ -133,14 +147,38 @@ def rewrites(repeats: int) -> None:
         "share SGE": {"attention": SGE},
     }.items():
         net = CIFAR(**options).eval()
-        folded = fuse_conv_bn(copy.deepcopy(net))
-        last = copy.deepcopy(folded).to(memory_format=torch.channels_last)
-        steps = {"unfused": net, "+ folded": folded, "+ channels-last": last}
-        steps |= {"+ squeeze first": TorchBlocks(fuse(net), False), "+ in place": TorchBlocks(fuse(net), True)}
-        steps["+ C++ loops (fused)"] = fuse(net)
-        for step, model in steps.items():
-            networks[f"{name} {step}"] = (partial(model, x), f"{name} unfused")
+        folded, fused = fuse_conv_bn(copy.deepcopy(net)), fuse(net)
+        steps = {"unfused": net, "+ folded": folded}
+        steps["+ channels-last"] = copy.deepcopy(folded).to(memory_format=torch.channels_last)
+        calls = {step: partial(model, x) for step, model in steps.items()}
+        calls["+ attention before expansion"] = partial(without_loops, fused, x)
+        calls["+ C++ loops (fused)"] = partial(fused, x)
+        networks |= {f"{name} {step}": (call, f"{name} unfused") for step, call in calls.items()}
     measure("ResNet-164, batch 50: one rewrite after the other", networks, repeats)
+
+
+def each_operator(repeats: int) -> None:
+    """What each compiled loop buys, and what Inductor makes of the same networks."""
+    sizes = {"ResNet-164, batch 50, 32 px": (CIFAR, images(50, 32), {"SE": SE, "SGE": SGE, "DIA": DIA})}
+    sizes["ResNet-50, batch 8, 224 px"] = (EANResNet, images(8, 224), {"SE": SE, "SGE": {**SGE, "groups": 64}})
+    for title, (family, x, attentions) in sizes.items():
+        networks = {"plain": (partial(fuse(family()), x), "plain")}
+        for name, attention in attentions.items():
+            net = family(attention=attention).eval()
+            fused = fuse(net)
+            networks[f"share {name}"] = (partial(fused, x), "plain")
+            for operator in {"SE": ["perceptron"], "SGE": ["similarity_"], "DIA": ["perceptron", "remember"]}[name]:
+                networks[f"share {name} without {operator}"] = (without(operator, net, x), "plain")
+            networks[f"share {name} without loops"] = (partial(without_loops, fused, x), "plain")
+            networks[f"share {name} by Inductor"] = (partial(frozen(net), x), "plain")
+        networks["plain by Inductor"] = (partial(frozen(family().eval()), x), "plain")
+        measure(f"{title}: fused, one operator after the other", networks, repeats, memory=False)
+
+
+def frozen(network: nn.Module) -> Callable[..., Any]:
+    """Compiled with weights as constants, so that norms are folded and convolutions keep their weights as they like."""
+    network = network.to(memory_format=torch.channels_last)
+    return torch.compile(network, options={"freezing": True, "max_autotune": True})
 
 
 def compiled(repeats: int) -> None:
@@ -198,28 +236,35 @@ def traffic(fused: Any, x: torch.Tensor) -> int:
     """Bytes that the convolutions of a fused network read and write, each tensor once."""
     total = 0
 
-    def note(block: nn.Module, inputs: Any, output: Any) -> None:
+    def note(*tensors: torch.Tensor) -> None:
         nonlocal total
-        total += sum(t.numel() * t.element_size() for t in (*inputs, output))
+        total += sum(t.numel() * t.element_size() for t in tensors)
 
-    hooks = [m.register_forward_hook(note) for m in fused.modules() if isinstance(m, nn.Conv2d)]
-    with torch.inference_mode():
-        TorchBlocks(fused, True)(x)
-    for hook in hooks:
-        hook.remove()
+    class Note(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            output = func(*args, **(kwargs or {}))
+            if func in (torch.conv2d, F.conv2d):
+                note(args[0], output)
+            return output
+
+    with torch.inference_mode(), Note():
+        without_loops(fused, x)
     return total
 
 
 PARTS = {
-    "resnet164": (resnet164, 12), "resnet50": (resnet50, 20), "rewrites": (rewrites, 8), "compile": (compiled, 20),
-    "bf16": (bf16, 15), "ceilings": (ceilings, 10),
+    "resnet164": (resnet164, 12), "resnet50": (resnet50, 20), "rewrites": (rewrites, 8),
+    "operators": (each_operator, 20), "compile": (compiled, 20), "bf16": (bf16, 15), "ceilings": (ceilings, 10),
 }  # fmt: skip
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], default=list(PARTS), help="all by default")
     parser.add_argument("--repeats", type=int, help="rounds")
+    parser.add_argument("--keep-memory", action="store_true", help="call ean_core.memory.keep_freed_memory() first")
     args = parser.parse_args()
+    if args.keep_memory:
+        keep_freed_memory()
     torch.manual_seed(0)
     for part in args.parts:
         function, rounds = PARTS[part]

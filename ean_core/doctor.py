@@ -75,7 +75,7 @@ warnings.simplefilter("ignore")
 import torch
 from ean_core import EANResNet
 from ean_core.deploy import fuse
-from ean_core.deploy.cpu import kernels
+from ean_core.deploy.cpu.library import library
 torch.manual_seed(0)
 device = "cuda" if torch.cuda.is_available() else "cpu"
 net = EANResNet(18, attention=dict(type="SE", reduction=16), scheme="10-01-11-01").to(device)
@@ -87,7 +87,7 @@ for _ in range(3):
 net.eval()
 with torch.no_grad():
     difference = float((net(images)[-1] - fuse(net)(images)[-1]).abs().max() / net(images)[-1].abs().max())
-print(json.dumps({"device": device, "losses": losses, "fused": difference, "loops": kernels.library() is not None,
+print(json.dumps({"device": device, "losses": losses, "fused": difference, "loops": library() is not None,
                   "seconds": time.perf_counter() - start}))
 """
 

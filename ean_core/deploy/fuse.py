@@ -27,9 +27,6 @@ def fuse(model: nn.Module) -> nn.Module:
     Returns:
         A copy in evaluation mode whose parameters need no gradient. ``set_scheme`` still works on its backbone.
     """
-    # glibc returns memory to the system after every forward pass, and gets it again page by page, unless what it has
-    # freed at once before was large: teach it. The tensor is never written to, so it has no pages of its own.
-    torch.empty(2**25 - 2**16, dtype=torch.uint8)
     fused = fuse_conv_bn(copy.deepcopy(model).eval()).requires_grad_(False)
     fused.to(memory_format=torch.channels_last)
     for backbone in [module for module in fused.modules() if isinstance(module, StagedBackbone)]:

@@ -43,7 +43,7 @@ def make_world(world: Path) -> None:
     crowd = make_toy_crowd(data / "toy", "B")
     for image in sorted((crowd / "part_B_final" / "train_data" / "images").iterdir())[2 * KEPT :]:
         image.unlink()
-        (image.parents[2] / "ground_truth" / f"GT_{image.stem}.mat").unlink()
+        (image.parents[1] / "ground_truth" / f"GT_{image.stem}.mat").unlink()
     people = world / "people"
     (people / "images").mkdir(parents=True)
     (people / "annotations").mkdir()

@@ -10,23 +10,28 @@
 
 using Size = int64_t;
 
+// A tile of sums, ROWS by WIDTH vectors, fills the registers that there are.
 #ifdef __AVX512F__
-constexpr int LANES = 16;
+constexpr int LANES = 16, ROWS = 14, WIDTH = 2;
 using Indices = __m512i;
-#define PERMUTE(vector, indices) _mm512_permutexvar_ps(indices, vector)
+#define CHOOSE(values, indices) _mm512_permutexvar_ps(indices, values)
+#define LOAD_FIRST(at, count) _mm512_maskz_loadu_ps((__mmask16)((1u << (count)) - 1), at)
 #else
-constexpr int LANES = 8;
+constexpr int LANES = 8, ROWS = 6, WIDTH = 2;
 using Indices = __m256i;
-#define PERMUTE(vector, indices) _mm256_permutevar8x32_ps(vector, indices)
+#define CHOOSE(values, indices) _mm256_permutevar8x32_ps(values, indices)
+#define LOAD_FIRST(at, count) \
+    _mm256_maskload_ps(at, _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)))
 #endif
 typedef float Vector __attribute__((vector_size(LANES * sizeof(float)), aligned(sizeof(float)), may_alias));
 
-// A tile of sums stays in registers, and is enough to hide an addition's latency.
-constexpr int ROWS = 6, WIDTH = 2, COLUMNS = WIDTH * LANES;
-constexpr Size CHUNK = 384;  // rows that one packed panel of weights serves
+constexpr int COLUMNS = WIDTH * LANES;
+constexpr Size CHUNK = 448;  // rows that one packed panel of weights serves
 
 static inline Vector load(const float* p) { return *reinterpret_cast<const Vector*>(p); }
 static inline void save(float* p, Vector v) { *reinterpret_cast<Vector*>(p) = v; }
+
+static inline Vector relu(Vector x) { return x < 0 ? Vector{} : x; }
 
 // 1 / (1 + exp(-x)), with exp(z) = 2^n exp(f) for an integer n and |f| < 0.35, where a few terms of the series do.
 static inline Vector sigmoid(Vector x) {
@@ -65,16 +70,19 @@ template <int height, int width>
 __attribute__((noinline)) static void tile(
     float* sums, const float* u, const float* panel, const float* bias, Size k) {
     Vector s[height][width];
-#pragma GCC unroll 12
+#pragma GCC unroll 14
     for (int r = 0; r < height; r++)
 #pragma GCC unroll 2
         for (int v = 0; v < width; v++) s[r][v] = load(bias + v * LANES);
-    for (Size i = 0; i < k; i++, panel += width * LANES)
-#pragma GCC unroll 12
+    const float* next = u + height * k;  // the rows that follow are next to these, and come a little at a time
+    for (Size i = 0; i < k; i++, panel += width * LANES, next += height) {
+        __builtin_prefetch(next);
+#pragma GCC unroll 14
         for (int r = 0; r < height; r++)
 #pragma GCC unroll 2
             for (int v = 0; v < width; v++) s[r][v] += u[r * k + i] * load(panel + v * LANES);
-#pragma GCC unroll 12
+    }
+#pragma GCC unroll 14
     for (int r = 0; r < height; r++)
 #pragma GCC unroll 2
         for (int v = 0; v < width; v++) save(sums + (r * width + v) * LANES, s[r][v]);
@@ -82,67 +90,107 @@ __attribute__((noinline)) static void tile(
 
 // The same for any number of rows.
 template <int width>
-static void product(float* sums, const float* u, const float* panel, const float* bias, Size k, Size rows) {
-    constexpr int height = ROWS * WIDTH / width;
+static void product(float* sums, const float* u, const float* panel, const float* bias, Size rows, Size k) {
     Size r = 0;
-    for (; r + height <= rows; r += height) tile<height, width>(sums + r * width * LANES, u + r * k, panel, bias, k);
-    for (; r + 2 <= rows; r += 2) tile<2, width>(sums + r * width * LANES, u + r * k, panel, bias, k);
-    if (r < rows) tile<1, width>(sums + r * width * LANES, u + r * k, panel, bias, k);
+    for (; r + ROWS <= rows; r += ROWS)
+        tile<ROWS, width>(sums + r * width * LANES, u + r * k, panel, bias, k);
+    for (; r + 4 <= rows; r += 4) tile<4, width>(sums + r * width * LANES, u + r * k, panel, bias, k);
+    for (; r < rows; r++) tile<1, width>(sums + r * width * LANES, u + r * k, panel, bias, k);
 }
 
-// COLUMNS columns of a matrix (k, c), side by side.
-static void pack(float* panel, const float* weight, Size k, Size c, Size column) {
-    for (Size i = 0; i < k; i++) std::copy_n(weight + i * c + column, COLUMNS, panel + i * COLUMNS);
+// `width` vectors of columns of a matrix (k, c), side by side.
+template <int width>
+static void pack(float* panel, const float* weight, Size k, Size c) {
+    for (Size i = 0; i < k; i++, weight += c, panel += width * LANES)
+        for (int v = 0; v < width; v++) {
+            __builtin_prefetch(weight + 16 * c + v * LANES);
+            save(panel + v * LANES, load(weight + v * LANES));
+        }
 }
 
-// out = relu(identity + mask * (u weight + bias)) with weight (k, c), c a multiple of COLUMNS. identity may be nothing,
-// or out itself.
-// The mask is nothing, (n, c) if groups is 0, else (n, p, groups) with LANES values behind it that may be read.
+// What `expand` computes.
+struct Expansion {
+    float* out;
+    const float *identity, *u, *weight, *bias, *mask;
+    Size n, p, k, c, groups;
+
+    // Rows from `start` to `end` of `width` vectors of columns, from `column` on.
+    template <int width>
+    void run(float* panel, Size column, Size start, Size end) const {
+        float sums[ROWS * COLUMNS];
+        pack<width>(panel, weight + column, k, c);
+        Size group[width] = {};  // of each vector's first channel, and of the others counted from it
+        alignas(Indices) int others[width][LANES] = {};
+        for (int v = 0; groups && v < width; v++) {
+            const Size first = column + v * LANES, size = c / groups;
+            group[v] = first / size;
+            for (int l = 0; l < LANES; l++) others[v][l] = (first + l) / size - group[v];
+        }
+        Size sample = start / p, next = (sample + 1) * p;  // where the next one begins
+        for (; start < end; start += ROWS) {
+            const Size count = std::min<Size>(ROWS, end - start);
+            for (Size row = start; identity && row < start + count; row++)  // while its sums are computed
+                for (int v = 0; v < width; v++) __builtin_prefetch(identity + row * c + column + v * LANES, 1);
+            product<width>(sums, u + start * k, panel, bias + column, count, k);
+            for (Size row = start; row < start + count; row++) {
+                if (row == next) sample++, next += p;
+                for (int v = 0; v < width; v++) {
+                    const Size channel = column + v * LANES;
+                    Vector f = load(sums + ((row - start) * width + v) * LANES);
+                    if (groups) {
+                        const int count = others[v][LANES - 1] + 1;
+                        f *= CHOOSE(LOAD_FIRST(mask + row * groups + group[v], count), *(const Indices*)others[v]);
+                    } else if (mask)
+                        f *= load(mask + sample * c + channel);
+                    if (identity) f += load(identity + row * c + channel);
+                    save(out + row * c + channel, relu(f));
+                }
+            }
+        }
+    }
+};
+
+// out = relu(identity + mask * (u weight + bias)) with weight (k, c), c a multiple of LANES. identity may be nothing,
+// or out itself. The mask is nothing, (n, c) if groups is 0, else (n, p, groups).
 extern "C" void expand(
     float* out, const float* identity, const float* u, const float* weight, const float* bias, const float* mask,
     Size n, Size p, Size k, Size c, Size groups, int threads) {
-    const Size rows = n * p, chunks = (rows + CHUNK - 1) / CHUNK, panels = c / COLUMNS;
-    const Size height = ((rows + chunks - 1) / chunks + ROWS - 1) / ROWS * ROWS;
+    const Expansion expansion{out, identity, u, weight, bias, mask, n, p, k, c, groups};
+    if (n == 0) return;
+    const Size rows = n * p, chunks = (rows + CHUNK - 1) / CHUNK;
+    const Size size = ((rows + chunks - 1) / chunks + ROWS - 1) / ROWS * ROWS;
 #pragma omp parallel num_threads(threads)
     {
         std::vector<float> panel(k * COLUMNS);
-        float sums[ROWS * COLUMNS];
 #pragma omp for collapse(2) schedule(static)
         for (Size chunk = 0; chunk < chunks; chunk++)
-            for (Size j = 0; j < panels; j++) {
-                const Size column = j * COLUMNS, end = std::min((chunk + 1) * height, rows);
-                pack(panel.data(), weight, k, c, column);
-                Size group[WIDTH] = {};  // of each vector's first channel, and of the others counted from it
-                alignas(Indices) int others[WIDTH][LANES] = {};
-                for (int v = 0; groups && v < WIDTH; v++) {
-                    const Size first = column + v * LANES, size = c / groups;
-                    group[v] = first / size;
-                    for (int l = 0; l < LANES; l++) others[v][l] = (first + l) / size - group[v];
-                }
-                Size sample = chunk * height / p, next = (sample + 1) * p;  // where the next one begins
-                for (Size start = chunk * height; start < end; start += ROWS) {
-                    const Size count = std::min<Size>(ROWS, end - start);
-                    product<WIDTH>(sums, u + start * k, panel.data(), bias + column, k, count);
-                    for (Size row = start; row < start + count; row++) {
-                        if (row == next) sample++, next += p;
-                        for (int v = 0; v < WIDTH; v++) {
-                            const Size channel = column + v * LANES;
-                            Vector f = load(sums + ((row - start) * WIDTH + v) * LANES);
-                            if (groups)
-                                f *= PERMUTE(load(mask + row * groups + group[v]), *(const Indices*)others[v]);
-                            else if (mask)
-                                f *= load(mask + sample * c + channel);
-                            if (identity) f += load(identity + row * c + channel);
-                            save(out + row * c + channel, f < 0 ? Vector{} : f);
-                        }
-                    }
-                }
+            for (Size column = 0; column < c; column += COLUMNS) {
+                const Size start = chunk * size, end = std::min(start + size, rows);
+                if (column + COLUMNS <= c)
+                    expansion.run<WIDTH>(panel.data(), column, start, end);
+                else
+                    expansion.run<1>(panel.data(), column, start, end);
             }
     }
 }
 
+// out (n, c) = activation(x (n, k) weight + bias), by the threads that call it together. The weight is (c / 16, k, 16):
+// a panel for every 16 columns.
+template <typename Activation>
+static void layer(
+    float* out, const float* x, const float* weight, const float* bias, Size n, Size k, Size c, Activation activation) {
+    std::vector<float> sums(n * 16);
+#pragma omp for schedule(static)
+    for (Size column = 0; column < c; column += 16) {
+        product<16 / LANES>(sums.data(), x, weight + column * k, bias + column, n, k);
+        for (Size s = 0; s < n; s++)
+            for (Size l = 0; l < 16; l += LANES)
+                save(out + s * c + column + l, activation(load(&sums[s * 16 + l])));
+    }
+}
+
 // u = relu(u), mean (n, k) of that over its positions, and y (n, c) = mean weight + bias, the mean of the branch.
-// k is a multiple of LANES, c of COLUMNS.
+// k and c are multiples of LANES.
 static void means(
     float* mean, float* y, float* u, const float* weight, const float* bias, Size n, Size p, Size k, Size c,
     int threads) {
@@ -157,23 +205,18 @@ static void means(
                     for (int r = 0; r < 4; r++)
                         if (q + r < p) {
                             float* at = u + (s * p + q + r) * k + i;
-                            const Vector values = load(at) < 0 ? Vector{} : load(at);
+                            const Vector values = relu(load(at));
                             save(at, values);
                             sums[r] += values;
                         }
                 save(mean + s * k + i, (sums[0] + sums[1] + sums[2] + sums[3]) / static_cast<float>(p));
             }
-        std::vector<float> panel(k * COLUMNS);
-        float sums[ROWS * COLUMNS];
+        std::vector<float> panel(k * LANES), sums(n * LANES);
 #pragma omp for schedule(static)
-        for (Size column = 0; column < c; column += COLUMNS) {
-            pack(panel.data(), weight, k, c, column);
-            for (Size start = 0; start < n; start += ROWS) {
-                const Size count = std::min<Size>(ROWS, n - start);
-                product<WIDTH>(sums, mean + start * k, panel.data(), bias + column, k, count);
-                for (Size r = 0; r < count; r++)
-                    std::copy_n(sums + r * COLUMNS, COLUMNS, y + (start + r) * c + column);
-            }
+        for (Size column = 0; column < c; column += LANES) {
+            pack<1>(panel.data(), weight + column, k, c);
+            product<1>(sums.data(), mean, panel.data(), bias + column, n, k);
+            for (Size s = 0; s < n; s++) save(y + s * c + column, load(&sums[s * LANES]));
         }
     }
 }
@@ -183,46 +226,6 @@ extern "C" void squeeze(
     float* y, float* u, const float* weight, const float* bias, Size n, Size p, Size k, Size c, int threads) {
     std::vector<float> mean(n * k);
     means(mean.data(), y, u, weight, bias, n, p, k, c, threads);
-}
-
-// u = relu(u), and SE's mask (n, c) of the branch, whose mean is y: sigmoid(second relu(first y + bias1) + bias2), with
-// first (d, c), and second (d, c) for its transpose.
-extern "C" void excite(
-    float* mask, float* u, const float* weight, const float* bias, const float* first, const float* bias1,
-    const float* second, const float* bias2, Size n, Size p, Size k, Size c, Size d, int threads) {
-    std::vector<float> mean(n * k), y(n * c);
-    means(mean.data(), y.data(), u, weight, bias, n, p, k, c, threads);
-#pragma omp parallel num_threads(threads)
-    {
-        std::vector<float> hidden(d);
-#pragma omp for schedule(static)
-        for (Size s = 0; s < n; s++) {
-            for (Size i = 0; i < d; i++) hidden[i] = std::max(bias1[i] + dot(first + i * c, &y[s * c], c), 0.f);
-            for (Size j = 0; j < c; j += LANES) {
-                Vector score = load(bias2 + j);
-                for (Size i = 0; i < d; i++) score += hidden[i] * load(second + i * c + j);
-                save(mask + s * c + j, sigmoid(score));
-            }
-        }
-    }
-}
-
-// DIA's cell: h, c (n, c) from the state cell (n, c) before and gates (n, 4c), i, f, g, o, in two parts to be added.
-extern "C" void remember(
-    float* h, float* cell, const float* before, const float* inputs, const float* hidden, Size n, Size c, int threads) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (Size s = 0; s < n; s++)
-        for (Size j = 0; j < c; j += LANES) {
-            Vector gate[4];
-            for (int g = 0; g < 4; g++) {
-                const Size at = (s * 4 + g) * c + j;
-                gate[g] = load(inputs + at) + load(hidden + at);
-                gate[g] = g == 2 ? 2 * sigmoid(2 * gate[g]) - 1 : sigmoid(gate[g]);  // tanh(x) = 2 sigmoid(2x) - 1
-            }
-            const Vector now = gate[1] * load(before + s * c + j) + gate[0] * gate[2];
-            save(cell + s * c + j, now);
-            save(h + s * c + j, gate[3] * sigmoid(now));
-        }
 }
 
 // u = relu(u), and SGE's mask, out (n, p, groups), of the branch f. t = the sum of f mean(f) over a group's channels is
@@ -248,7 +251,7 @@ extern "C" void similarity(
                             dot(&y[s * c + (first + g) * size], weight + i * c + (first + g) * size, size);
                     offset -= mean[s * k + i] * load(&projection[i * LANES]);
                 }
-                product<1>(t.data(), u + s * p * k, projection.data(), (const float*)&offset, k, p);
+                product<1>(t.data(), u + s * p * k, projection.data(), (const float*)&offset, p, k);
                 for (Size q = 0; q < p; q++) squares += load(&t[q * LANES]) * load(&t[q * LANES]);
                 for (Size g = 0; g < width; g++) {
                     if (p > 1) factor[g] = scale[first + g] / (std::sqrt(squares[g] / (p - 1)) + 1e-5f);
@@ -269,4 +272,29 @@ extern "C" void similarity(
                 }
             }
     }
+}
+
+// out (n, c) = sigmoid(relu(x first + bias1) second + bias2) with x (n, k), hidden units d and out (n, c).
+extern "C" void perceptron(
+    float* out, const float* x, const float* first, const float* bias1, const float* second, const float* bias2,
+    Size n, Size k, Size d, Size c, int threads) {
+    std::vector<float> hidden(n * d);
+#pragma omp parallel num_threads(threads)
+    {
+        layer(hidden.data(), x, first, bias1, n, k, d, relu);
+        layer(out, hidden.data(), second, bias2, n, d, c, sigmoid);
+    }
+}
+
+// DIA's h and c, (n, c), from the c before and the sigmoids (n, 4 c) of its scores i, f, 2 g and o:
+// c' = f c + i tanh(g), with tanh(g) = 2 sigmoid(2 g) - 1, and h' = o sigmoid(c').
+extern "C" void remember(float* h, float* cell, const float* before, const float* gates, Size n, Size c, int threads) {
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (Size s = 0; s < n; s++)
+        for (Size j = 0; j < c; j += LANES) {
+            const float* at = gates + s * 4 * c + j;
+            const Vector now = load(at + c) * load(before + s * c + j) + load(at) * (2 * load(at + 2 * c) - 1);
+            save(cell + s * c + j, now);
+            save(h + s * c + j, load(at + 3 * c) * sigmoid(now));
+        }
 }
