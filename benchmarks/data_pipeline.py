@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -23,6 +22,7 @@ from torchvision import transforms
 
 from classification.classifier import ImagePreprocessor
 from classification.datasets import MemoryDataset, collate
+from ean_core.timing import interleave, synchronizer
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
@@ -52,15 +52,6 @@ def batched_epoch(loader: DataLoader, prepare: ImagePreprocessor) -> None:
     """One pass of ours."""
     for batch in loader:
         prepare(batch, training=True)
-
-
-def rate(epoch: Callable[[], None], images: int) -> float:
-    """Images a second of one pass."""
-    start = time.perf_counter()
-    epoch()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return images / (time.perf_counter() - start)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -95,13 +86,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     epochs["batched, in memory"] = partial(batched_epoch, Runner.build_dataloader(config, seed=0), prepare)
 
-    rates: dict[str, list[float]] = {name: [] for name in epochs}
-    for number in range(args.rounds + 1):
-        for name, epoch in epochs.items():
-            value = rate(epoch, args.images)
-            if number:  # the first round warms up
-                rates[name].append(value)
-
+    times = interleave(epochs, args.rounds, warmup=1, synchronize=synchronizer(device))
+    rates = {name: [args.images / seconds for seconds in values] for name, values in times.items()}
     best = max(statistics.median(rates[name]) for name in rates if name.startswith("per sample"))
     table = Table("pipeline", "images/s", "lowest", "highest", "against the best ordinary")
     for name, values in rates.items():

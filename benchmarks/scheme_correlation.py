@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from ean_core.analysis.correlation import compare_groups, correlate
-from ean_core.engine import train
+from ean_core.engine import load_config, train
 from ean_core.engine.cli import add_config_options, command, config_of, make_parser
 from ean_core.engine.models import blueprint
 from ean_core.errors import UserError
@@ -44,7 +44,16 @@ def settings_of(args: argparse.Namespace) -> tuple[str, tuple[int, ...]]:
 def train_scheme(args: argparse.Namespace, scheme: ConnectionScheme) -> dict[str, float]:
     """Train one scheme in a folder that is then thrown away: its last top-1 accuracy in % and the seconds it took."""
     with tempfile.TemporaryDirectory() as folder:
-        cfg = config_of(argparse.Namespace(**{**vars(args), "scheme": str(scheme), "work_dir": folder}))
+        cfg = load_config(
+            args.config,
+            toy=args.toy,
+            scheme=str(scheme),
+            data_root=args.data_root,
+            classes=args.classes,
+            work_dir=folder,
+            launcher=args.launcher,
+            options=args.cfg_options,
+        )
         cfg.train_cfg.val_interval = cfg.train_cfg.max_epochs  # the accuracy of the end is all that counts
         cfg.experiment_name = f"scheme_{scheme}"
         start = time.perf_counter()
@@ -114,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--random", type=int, default=16, help="schemes drawn by fair coins")
     parser.add_argument("--seed", type=int, default=0, help="of the draw")
     parser.add_argument("--schemes", nargs="*", default=[], help="more schemes, e.g. those that searches found")
-    parser.add_argument("--out", type=Path, required=True, help="JSON lines, one a scheme")
+    parser.add_argument("--out", type=Path, required=True, help="JSON lines, one per scheme")
     parser.add_argument("--log", type=Path, help="a search.jsonl of the supernet, for the correlation")
     args = parser.parse_args(argv)
     lines = train_all(args)

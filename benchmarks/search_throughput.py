@@ -40,7 +40,7 @@ Way = Callable[[list[ConnectionScheme]], Scores]
 class Files(Dataset[tuple[torch.Tensor, int]]):
     """What ``torchvision.datasets.ImageFolder`` does for one sample."""
 
-    def __init__(self, paths: Sequence[Path], labels: Sequence[int], size: int, mean: Any, std: Any) -> None:
+    def __init__(self, paths: Sequence[Path], *, labels: Sequence[int], size: int, mean: Any, std: Any) -> None:
         self.paths, self.labels, self.size = paths, labels, (size, size)
         self.transform = v2.Compose([v2.PILToTensor(), v2.ToDtype(torch.float32), v2.Normalize(mean, std)])
 
@@ -111,9 +111,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     common = {key: value for key, value in cfg.val_dataloader.dataset.items() if key not in ("type", "in_memory")}
     size = cfg.val_dataloader.batch_size
     source = build_dataset(**common, in_memory=False).source
-    files = Files(
-        source.items, source.labels, cfg.image_size, *(cfg.model.data_preprocessor[key] for key in ("mean", "std"))
-    )
+    scale = {key: cfg.model.data_preprocessor[key] for key in ("mean", "std")}
+    files = Files(source.items, labels=source.labels, size=cfg.image_size, **scale)
     start = time.perf_counter()
     data = build_dataset(**common)
     decoding = time.perf_counter() - start

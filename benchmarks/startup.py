@@ -63,7 +63,7 @@ def showing_help(tool: str, checkout: Path) -> float:
 def first_iteration(config: str, checkout: Path) -> float:
     """Seconds from the start of a training on toy data to the end of its first iteration."""
     with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder, "history.jsonl")  # gets a line an iteration
+        log = Path(folder, "history.jsonl")  # gets a line per iteration
         command = [sys.executable, "tools/train.py", config, "--toy", "--work-dir", folder]
         hooks = [hook["type"] for hook in Config.fromfile(ROOT / config).custom_hooks]
         command += ["--cfg-options", f"custom_hooks.{hooks.index('ean_core.engine.HistoryHook')}.interval=1"]

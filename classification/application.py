@@ -139,7 +139,7 @@ class Classification(Application):
         k = class_index(target, classes) if target is not None else int(output.argmax())
         weight = F.one_hot(torch.tensor(k, device=output.device), len(output))
         score = float(output.float().softmax(0)[k])
-        return Target(classes[k], weight, score, f"P = {score:.3f}", ask=classes[k])
+        return Target(classes[k], weight=weight, score=score, answer=f"P = {score:.3f}", ask=classes[k])
 
 
 application = Classification()

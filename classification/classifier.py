@@ -23,7 +23,7 @@ class ImagePreprocessor(ImgDataPreprocessor):
     Args:
         mean: Of each channel, in 0..255.
         std: Of each channel, in 0..255.
-        padding: Random crops of images padded by so many pixels; 0 for none.
+        padding: Random crops of images padded by this many pixels; 0 for none.
         flip: Probability of mirroring an image.
     """
 

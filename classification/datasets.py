@@ -6,11 +6,9 @@ and normalisation happen a batch at a time on the device, in :class:`classificat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +20,7 @@ from torchvision.transforms import v2
 
 from classification.sources import Source, read_source
 from classification.splits import split_search
+from ean_core.data_check import find_problems
 from ean_core.errors import UserError
 
 Batch = dict[str, torch.Tensor]
@@ -171,18 +170,16 @@ def check_files(source: Source) -> None:
     _for_each(decode, source.items)
 
 
-def _for_each(work: Any, items: NDArray[np.uint8] | list[Path]) -> None:
+def _for_each(work: Callable[[int], None], items: NDArray[np.uint8] | list[Path]) -> None:
     """Call ``work(index)`` for every item in threads, and report the images it fails on in one line."""
 
-    def attempt(index: int) -> str | None:
+    def attempt(index: int) -> Iterator[str]:
         try:
             work(index)
         except Exception as error:  # Pillow raises many types for damaged files; each is a finding
-            return f"'{items[index]}' ({type(error).__name__})"
-        return None
+            yield f"'{items[index]}' ({type(error).__name__})"
 
-    with ThreadPoolExecutor(max_workers=4) as pool:  # Pillow decodes without the interpreter lock
-        failed = [found for found in pool.map(attempt, range(len(items))) if found]
+    failed = find_problems(range(len(items)), attempt)
     if failed:
         what = "1 image" if len(failed) == 1 else f"{len(failed):,} images"
         raise UserError(

@@ -7,6 +7,7 @@ own (with jitter), on cloudy backgrounds.
 from __future__ import annotations
 
 import pickle
+from colorsys import hsv_to_rgb
 from pathlib import Path
 
 import cv2
@@ -81,7 +82,8 @@ def draw_image(label: int, seed: int, index: int) -> NDArray[np.uint8]:
     name = list(HUES)[label]
     grid = rng.uniform(0.2, 0.8, (4, 4, 3)).astype(np.float32)
     canvas = np.asarray(cv2.resize(grid, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC), np.float32)
-    colour = _rgb(HUES[name] + rng.uniform(-15, 15), rng.uniform(0.5, 0.9), rng.uniform(0.6, 0.95))
+    hue = (HUES[name] + rng.uniform(-15, 15)) / 360 % 1
+    colour = np.array(hsv_to_rgb(hue, rng.uniform(0.5, 0.9), rng.uniform(0.6, 0.95)), np.float32)
     radius = SIZE * rng.uniform(0.24, 0.38)
     centre = rng.uniform(0.9 * radius, SIZE - 0.9 * radius, 2)
     coverage = _shape(name, centre, radius, rng.uniform(-0.35, 0.35))[..., None]
@@ -112,9 +114,3 @@ def _shape(name: str, centre: NDArray[np.float64], radius: float, turn: float) -
         polygon = np.round((points * radius) @ rotation * SCALE + middle).astype(np.int32)
         cv2.fillPoly(big, [polygon], 255)
     return np.asarray(cv2.resize(big, (SIZE, SIZE), interpolation=cv2.INTER_AREA) / 255, np.float32)
-
-
-def _rgb(hue: float, saturation: float, value: float) -> Floats:
-    """HSV (hue in degrees, the rest in 0..1) as an RGB triple in 0..1."""
-    k = (np.array([5, 3, 1]) + hue / 60) % 6
-    return np.asarray(value * (1 - saturation * np.clip(np.minimum(k, 4 - k), 0, 1)), np.float32)

@@ -124,7 +124,7 @@ class CrowdCounting(Application):
         weight = torch.zeros_like(output)
         weight[:, :rows, :columns] = 1  # what lies beyond is padding
         count = float((output * weight).sum())
-        return Target("count", weight, count, f"count {count:.1f}", size=size)
+        return Target("count", weight=weight, score=count, answer=f"count {count:.1f}", size=size)
 
 
 application = CrowdCounting()

@@ -5,9 +5,7 @@ Images are not decoded: the header gives the size, the end marker tells a whole 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from PIL import Image
@@ -15,10 +13,8 @@ from PIL import Image
 from crowd_counting.annotations import POINT_SUFFIXES, Sample, keep_inside, read_points
 from crowd_counting.dataset import find_split
 from crowd_counting.shanghaitech import annotation_folder, find_part
-from ean_core.errors import UserError
+from ean_core.data_check import find_problems, report_problems
 from ean_core.inference.images import is_whole
-
-SHOWN = 10
 
 
 def check_crowd(root: str | Path, part: str | None = None, splits: Iterable[str] = ("train", "val")) -> None:
@@ -41,19 +37,8 @@ def check_crowd(root: str | Path, part: str | None = None, splits: Iterable[str]
     """
     splits = tuple(splits)
     samples = list(dict.fromkeys(sample for split in splits for sample in find_split(root, part, split)))
-    with ThreadPoolExecutor(max_workers=min(8, 2 * (os.cpu_count() or 1))) as pool:
-        found = pool.map(lambda sample: list(_problems(sample)), samples)
-        problems = [problem for of_one in found for problem in of_one]
-    problems += _orphans(Path(root), part, splits)
-    if problems:
-        lines = [
-            f"{len(problems):,} problem{'s' * (len(problems) > 1)} with the {len(samples):,} images of {root}; correct "
-            "or remove these files, and run again:"
-        ]
-        lines += [f"  {problem}" for problem in problems[:SHOWN]]
-        if len(problems) > SHOWN:
-            lines.append(f"  ... and {len(problems) - SHOWN:,} more")
-        raise UserError("\n".join(lines))
+    problems = find_problems(samples, _problems) + _orphans(Path(root), part, splits)
+    report_problems(problems, f"with the {len(samples):,} images of {root}", "correct or remove these files")
 
 
 def _problems(sample: Sample) -> Iterator[str]:

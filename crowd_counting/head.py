@@ -52,6 +52,7 @@ class CSRNetHead(BaseModule):
     def __init__(
         self,
         in_channels: int,
+        *,
         channels: Sequence[int] = CSRNET,
         kernel_size: int = 3,
         dilation: int = 2,

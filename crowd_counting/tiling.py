@@ -48,7 +48,7 @@ def tiled(
     """Apply a network to overlapping tiles and average what they say.
 
     The outermost three eighths of the overlap are left out at a tile's inner edges, where it lacks the surroundings; of
-    the rest, tiles that meet are averaged. For a network whose output depends on at most so many pixels around each
+    the rest, tiles that meet are averaged. For a network whose output depends on at most this many pixels around each
     cell, the result is that of the whole image up to rounding. A network with global pooling (SE, SGE, DIA) sees other
     means in a tile than in the image, whatever the overlap.
 

@@ -23,7 +23,7 @@ from ean_core.inference.drawing import save_png, stack
 PANEL = 640  # the longer side of a panel in pixels
 MARGIN, TITLE, BAR, LABELS = 8, 28, 14, 46
 COLOURS = "turbo"
-AREA = 100  # densities are shown as people in a square of so many pixels
+AREA = 100  # densities are shown as people in a square of this many pixels
 
 Picture = NDArray[np.uint8]
 Floats = NDArray[np.floating]
@@ -121,7 +121,7 @@ def _bar(canvas: Image.Image, left: int, top: int, height: int, value: float) ->
 class PictureHook(Hook):
     """Pictures and the table of images.
 
-    A validation writes ``preview.png``, some of its images. A test writes ``counts.csv``, one line an image, the worst
+    A validation writes ``preview.png``, some of its images. A test writes ``counts.csv``, one line per image, the worst
     first; ``worst/``, pictures of the worst images by rank; and into ``cfg.show_dir``, if the config names one, a
     picture of every image.
 

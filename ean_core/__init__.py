@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ean_core.deploy import fuse
     from ean_core.engine import evaluate, load_config, train
     from ean_core.inference import load
+    from ean_core.search.algorithm1 import run_search as search
 
 __version__ = "0.1.0"
 

@@ -1,13 +1,13 @@
 """What a task offers: one object that is found by the name in a config, once, and handed on to whoever needs it.
 
 ``task = "segmentation"`` in a config names a package. Its module ``application`` has an :class:`Application` called
-``application``. A task of one's own needs no more than that: ``docs/own_task.md`` has one of 60 lines.
+``application``. A task of your own needs no more than that: ``docs/own_task.md`` shows one whole.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
@@ -44,6 +44,7 @@ class Evaluation:
     """
 
     head: Callable[[Outputs], Any]
+    _: KW_ONLY
     preprocess: Callable[[torch.Tensor], torch.Tensor]
     read: Callable[[Any], Iterable[tuple[torch.Tensor, Any]]]
     plain_training: Mapping[str, Any]
@@ -66,6 +67,7 @@ class Target:
     """
 
     name: str
+    _: KW_ONLY
     weight: torch.Tensor
     score: float
     answer: str
@@ -122,7 +124,10 @@ class Application(Protocol):
         Raises:
             UserError: The model or the config cannot be searched.
         """
-        raise UserError(f"the task '{self.name}' offers no search")
+        raise UserError(
+            f"the task '{self.name}' offers no search: its application lacks the method 'evaluation' (docs/own_task.md "
+            "has one)"
+        )
 
     # -- prediction
 
@@ -200,7 +205,7 @@ def find_application(cfg: Config) -> Application:
         UserError: It names none, or one that does not exist.
     """
     if "task" not in cfg:
-        raise UserError(f"'{cfg.filename}' names no task: add task = 'segmentation' (or another of our packages)")
+        raise UserError(f"'{cfg.filename}' names no task: add task = 'segmentation', or another package's name")
     return load_application(str(cfg.task), f"'{cfg.filename}'")
 
 
@@ -216,7 +221,10 @@ def load_application(task: str, where: str = "the config") -> Application:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise
-        raise UserError(f"{where} names an unknown task '{task}': task = 'segmentation' is one") from error
+        raise UserError(
+            f"{where} names an unknown task '{task}': there is no module '{module}'; known are {', '.join(TASKS)}, and "
+            "packages of your own whose parent folder is in PYTHONPATH"
+        ) from error
     application: Application | None = getattr(found, "application", None)
     if not isinstance(application, Application):
         raise UserError(f"'{module}' has no application: let a class derive from ean_core.application.Application and "

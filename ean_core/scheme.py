@@ -19,11 +19,11 @@ from ean_core.published import PUBLISHED
 class ConnectionScheme:
     """One bit a block, grouped by stage; an immutable, hashable value.
 
-    Written as one character a block and ``-`` between stages, first block first, ``1`` = connected:
+    Written as one character per block and ``-`` between stages, first block first, ``1`` = connected:
     ``"100-1011-010011-011"`` for a ResNet-50.
 
     Attributes:
-        stages: The bits, one tuple of booleans a stage.
+        stages: The bits, one tuple of booleans per stage.
     """
 
     stages: tuple[tuple[bool, ...], ...]
@@ -110,17 +110,17 @@ class ConnectionScheme:
 
     @classmethod
     def from_codes(cls, codes: Sequence[int], blocks: Sequence[int]) -> ConnectionScheme:
-        """Read the authors' form: one integer a stage, its most significant bit the first block.
+        """Read the authors' form: one integer per stage, its most significant bit the first block.
 
         Raises:
-            UserError: A code does not fit its stage, or there is not one code a stage.
+            UserError: A code does not fit its stage, or there is not one code per stage.
         """
         if len(codes) != len(blocks) or any(not 0 <= c < 1 << n for c, n in zip(codes, blocks, strict=False)):
             raise UserError(f"codes {tuple(codes)} do not fit: expected one code below 2**n for {_shape(blocks)}")
         return cls.parse("-".join(f"{c:0{n}b}" for c, n in zip(codes, blocks, strict=True)), blocks)
 
     def to_codes(self) -> tuple[int, ...]:
-        """The authors' form: one integer a stage, its most significant bit the first block."""
+        """The authors' form: one integer per stage, its most significant bit the first block."""
         return tuple(int(stage, 2) for stage in str(self).split("-"))
 
     @property

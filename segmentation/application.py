@@ -156,7 +156,8 @@ class Segmentation(Application):
         score = float(output.float().softmax(0)[k][explained].mean())
         share = f"{100 * float(predicted.double().mean()):.1f} % of the pixels" if predicted.any() else "not predicted"
         answer = f"{share}, mean P = {score:.3f}"
-        return Target(classes[k], weight, score, answer, region=predicted.cpu().numpy(), ask=classes[k])
+        region = predicted.cpu().numpy()
+        return Target(classes[k], weight=weight, score=score, answer=answer, region=region, ask=classes[k])
 
 
 application = Segmentation()

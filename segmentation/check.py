@@ -5,19 +5,17 @@ silence. Images are not decoded: the header gives the size, the end marker tells
 one. Labels are counted by Pillow's histogram, which runs in C.
 """
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from ean_core.data_check import find_problems, report_problems
 from ean_core.errors import UserError
 from ean_core.inference.images import is_whole
 from segmentation.voc import IGNORE, read_list
 
-SHOWN = 10
 SINGLE_CHANNEL = ("P", "L", "1", "I")  # and the 16-bit modes, "I;16" and so on
 
 
@@ -70,19 +68,11 @@ def check_voc(
         for name, mask_dir in lists.items()
         for image_id in read_list(root, name)
     )
-    # Pillow lets go of the interpreter lock while it decodes. More threads than cores hide slow disks.
-    with ThreadPoolExecutor(max_workers=min(8, 2 * (os.cpu_count() or 1))) as pool:
-        found = pool.map(lambda pair: list(_pair_problems(root, pair[0], pair[1], num_classes)), pairs)
-        problems = [problem for pair in found for problem in pair]
-    if problems:
-        lines = [
-            f"{len(problems):,} problem{'s' * (len(problems) > 1)} in the {len(pairs):,} images and masks of "
-            f"{root}; correct them, or take their ids out of ImageSets/Segmentation, and run again:"
-        ]
-        lines += [f"  {problem}" for problem in problems[:SHOWN]]
-        if len(problems) > SHOWN:
-            lines.append(f"  ... and {len(problems) - SHOWN:,} more")
-        raise UserError("\n".join(lines))
+    report_problems(
+        find_problems(pairs, lambda pair: _pair_problems(root, *pair, num_classes)),
+        f"in the {len(pairs):,} images and masks of {root}",
+        "correct them, or take their ids out of ImageSets/Segmentation",
+    )
 
 
 def _pair_problems(root: Path, image: str, mask: str, num_classes: int) -> Iterator[str]:

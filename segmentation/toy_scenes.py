@@ -6,6 +6,7 @@ a hue of its own: cross = aeroplane, ring = bicycle, triangle = boat, disc = din
 
 import io
 import math
+from colorsys import hsv_to_rgb
 from pathlib import Path
 
 import cv2
@@ -168,5 +169,4 @@ def _corners(name: str, x: float, y: float, radius: float, rng: np.random.Genera
 
 def _rgb(hue: float, saturation: float, value: float) -> Floats:
     """HSV (hue in degrees, the rest in 0 to 1) as an RGB triple in 0 to 1."""
-    k = (np.array([5, 3, 1]) + hue / 60) % 6
-    return np.asarray(value * (1 - saturation * np.clip(np.minimum(k, 4 - k), 0, 1)), np.float32)
+    return np.array(hsv_to_rgb(hue / 360 % 1, saturation, value), np.float32)

@@ -102,7 +102,7 @@ class PreviewHook(Hook):
     Args:
         count: Number of images.
 
-    A test writes one picture an image into the folder ``cfg.show_dir``, if the config names one.
+    A test writes one picture per image into the folder ``cfg.show_dir``, if the config names one.
     """
 
     priority = "LOW"

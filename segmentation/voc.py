@@ -21,12 +21,11 @@ from urllib.error import URLError
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from rich.console import Console
-from rich.progress import track
 from scipy.io import loadmat
 
 from ean_core.errors import UserError
 from ean_core.files import write_atomic
+from ean_core.terminal import progress_bar
 
 IGNORE = 255
 VOC_ARCHIVE = "VOCtrainval_11-May-2012.tar"
@@ -198,10 +197,11 @@ def merge_sbd(sbd_root: str | Path, voc_root: str | Path) -> int:
     ids = sorted((sbd | set(read_list(voc_root, "train"))) - set(read_list(voc_root, "val")))
     target = voc_root / MASK_DIRS["train_aug"]
     target.mkdir(exist_ok=True)
-    for image_id in track(ids, "Merging SBD", console=Console(stderr=True)):
-        path = target / f"{image_id}.png"
-        if not _is_whole_png(path):
-            write_atomic(path, _merged_mask(image_id, voc_root, dataset))
+    with progress_bar() as bar:
+        for image_id in bar.track(ids, description="merging SBD"):
+            path = target / f"{image_id}.png"
+            if not _is_whole_png(path):
+                write_atomic(path, _merged_mask(image_id, voc_root, dataset))
     write_atomic(list_path(voc_root, "train_aug"), "".join(f"{image_id}\n" for image_id in ids))
     return len(ids)
 

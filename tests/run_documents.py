@@ -153,6 +153,7 @@ def main(patterns: list[str]) -> int:
     make_world(world)
     os.chdir(world)
     for name, text in written.items():
+        Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_text(text)
     failed = 0
     for command in shown.values():

@@ -56,6 +56,7 @@ def test_the_wheel_holds_every_data_file(pyproject: dict[str, Any]) -> None:
     no_package = [file for file in data if not (file.parent / "__init__.py").is_file()]
     assert left_out == []
     assert no_package == []
+    assert {file.parent.name for file in data if file.name == "py.typed"} == PACKAGES  # their type hints are for users
 
 
 def test_constraints_are_plain_pins(constraints: list[str]) -> None:

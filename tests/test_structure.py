@@ -1,4 +1,4 @@
-"""The layering: imports go one way, and files stay short."""
+"""The layering: imports go one way, files stay short, and constructors with many arguments take them by name."""
 
 import ast
 import sys
@@ -26,14 +26,17 @@ ADDED = {
 
 # The rooms of ean_core: a room imports those above it only, so there is no cycle. Files of its top level are rooms too.
 ROOMS = (
-    "errors", "files", "published", "scheme", "memory", "timing", "terminal", "doctor", "checkpoint", "metric",
-    "attention", "plug", "backbones", "strategies", "figures", "application", "deploy", "engine", "inference", "search",
-    "analysis", "inspect_scheme", "__init__",
+    "errors", "data_check", "files", "published", "scheme", "memory", "timing", "terminal", "doctor", "checkpoint",
+    "metric", "attention", "plug", "backbones", "strategies", "figures", "application", "deploy", "engine", "inference",
+    "search", "analysis", "inspect_scheme", "__init__",
 )  # fmt: skip
 
 # Who may know the classes of our ResNets; everybody else asks the network (ean_core.plug.Pluggable).
 RESNET_CLASSES = ("StagedBackbone", "Stage", "Bottleneck", "BasicBlock", "ARCHITECTURES")
-KNOW_THE_RESNETS = ("ean_core/backbones/", "ean_core/plug/", "ean_core/deploy/fuse")
+KNOW_THE_RESNETS = ("ean_core/backbones/", "ean_core/deploy/fuse")
+
+# Constructors with more arguments than this take all behind the first by name.
+BY_POSITION = 4
 
 # Everything else may import what it likes, except these.
 FORBIDDEN = {
@@ -174,3 +177,46 @@ def test_the_checker_catches(path: str, source: str) -> None:
 )
 def test_the_checker_lets_through(path: str, source: str) -> None:
     assert violations(path, source) == []
+
+
+def too_many_by_position(path: str, source: str) -> Iterator[str]:
+    """The classes in the text of a file whose constructor takes too many arguments by position.
+
+    A dataclass takes its fields, those behind a ``KW_ONLY`` by name. Named tuples are left out: they have an order.
+    """
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.ClassDef):
+            continue
+        for line in node.body:
+            if isinstance(line, ast.FunctionDef) and line.name == "__init__":
+                ordered = len(line.args.posonlyargs + line.args.args) - 1  # without self
+                if ordered > 1 and ordered + len(line.args.kwonlyargs) > BY_POSITION:
+                    yield f"{path}: {node.name}"
+        if any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+            fields = [ast.unparse(line.annotation) for line in node.body if isinstance(line, ast.AnnAssign)]
+            if len(fields) > BY_POSITION and "KW_ONLY" not in fields[:2]:
+                yield f"{path}: {node.name}"
+
+
+def test_many_arguments_go_by_name() -> None:
+    files = python_files(*PACKAGES)
+    assert [name for path, source in files.items() for name in too_many_by_position(path, source)] == []
+
+
+@pytest.mark.parametrize(
+    ("source", "caught"),
+    [
+        ("class A:\n    def __init__(self, a, b, c, d): ...", False),
+        ("class A:\n    def __init__(self, a, b, c, d, e=1): ...", True),
+        ("class A:\n    def __init__(self, a, b, *, c, d, e): ...", True),
+        ("class A:\n    def __init__(self, a, *, b, c, d, e): ...", False),
+        ("class A:\n    def f(self, a, b, c, d, e): ...", False),
+        ("class A:\n    a: int\n    b: int\n    c: int\n    d: int\n    e: int", False),
+        ("@dataclass(frozen=True)\nclass A:\n    a: int\n    b: int\n    c: int\n    d: int\n    e: int", True),
+        ("@dataclass\nclass A:\n    a: int\n    _: KW_ONLY\n    b: int\n    c: int\n    d: int\n    e: int", False),
+        ("@dataclass\nclass A:\n    a: int\n    b: int\n    _: KW_ONLY\n    c: int\n    d: int\n    e: int", True),
+        ("@dataclass\nclass A:\n    a: int\n    b: int\n    c: int\n    d: int", False),
+    ],
+)
+def test_the_checker_counts_arguments(source: str, caught: bool) -> None:
+    assert list(too_many_by_position("a.py", source)) == ["a.py: A"] * caught

@@ -13,7 +13,7 @@ import io
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from ean_core.errors import UserError
-from ean_core.plug import Pluggable, PlugPoint
+from ean_core.plug import Connection, Pluggable
 
 SUMS = dict[tuple[int, int], list[torch.Tensor]]
 """(stage, block) -> for every image a (4, C) tensor: number, sum M, sum M^2 and sum |1 - M| over the positions."""
@@ -44,6 +44,7 @@ class BlockStatistics:
     """
 
     stage: int
+    _: KW_ONLY
     block: int
     mean: float
     effect: float
@@ -65,7 +66,7 @@ def attention_statistics(network: Pluggable, runs: Iterable[Callable[[], object]
     Raises:
         UserError: No block is connected, or nothing went through the network.
     """
-    if not any(_is_connected(point) for point in network.plug_points()):
+    if not any(_is_connected(point) for point in network.connections()):
         raise UserError("no block is connected to an attention module: there are no masks to look at")
     sums: SUMS = defaultdict(list)
     with _watching(network, sums):
@@ -77,7 +78,7 @@ def attention_statistics(network: Pluggable, runs: Iterable[Callable[[], object]
 
 
 def to_csv(statistics: Iterable[BlockStatistics]) -> str:
-    """A table with one line a block, as CSV text."""
+    """A table with one line per block, as CSV text."""
     text = io.StringIO()
     names = [field.name for field in fields(BlockStatistics)]
     writer = csv.writer(text, lineterminator="\n")
@@ -87,7 +88,7 @@ def to_csv(statistics: Iterable[BlockStatistics]) -> str:
     return text.getvalue()
 
 
-def _is_connected(point: PlugPoint) -> bool:
+def _is_connected(point: Connection) -> bool:
     return point.gate is not False and point.attention is not None
 
 
@@ -95,12 +96,12 @@ def _is_connected(point: PlugPoint) -> bool:
 def _watching(network: Pluggable, sums: SUMS) -> Iterator[None]:
     """Note the masks of the connected blocks while images go through the network."""
     handles: list[RemovableHandle] = []
-    points = network.plug_points()
-    for number, stage in enumerate(network.stages):
+    points = network.connections()
+    for number in range(len(network.blocks)):
         own = [point for point in points if point.stage == number]
         connected = [block for block, point in enumerate(own, 1) if _is_connected(point)]
         modules = {id(point.attention): point.attention for point in own if point.attention is not None}
-        handles += _watch(number + 1, stage, connected, list(modules.values()), sums)
+        handles += _watch(number + 1, network.network, connected, list(modules.values()), sums)
     try:
         yield
     finally:
@@ -109,7 +110,7 @@ def _watching(network: Pluggable, sums: SUMS) -> Iterator[None]:
 
 
 def _watch(
-    number: int, stage: nn.Module, connected: Sequence[int], modules: Sequence[nn.Module], sums: SUMS
+    number: int, network: nn.Module, connected: Sequence[int], modules: Sequence[nn.Module], sums: SUMS
 ) -> list[RemovableHandle]:
     """Note the masks of a stage. A shared module is called by the connected blocks in turn."""
     turn = iter(connected)
@@ -121,7 +122,7 @@ def _watch(
     def note(module: nn.Module, inputs: Any, outputs: Any) -> None:
         sums[number, next(turn)].extend(_sums(inputs[0], outputs[0]))
 
-    return [stage.register_forward_pre_hook(start), *(module.register_forward_hook(note) for module in modules)]
+    return [network.register_forward_pre_hook(start), *(module.register_forward_hook(note) for module in modules)]
 
 
 def _sums(before: torch.Tensor, after: torch.Tensor) -> list[torch.Tensor]:

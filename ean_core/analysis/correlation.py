@@ -7,7 +7,7 @@ accuracy (Pearson's r = 0.71 over 42 schemes there), and random against searched
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 from scipy import stats
@@ -29,6 +29,7 @@ class Correlation:
     """
 
     n: int
+    _: KW_ONLY
     pearson: float
     pearson_p: float
     kendall: float
@@ -48,6 +49,7 @@ class Difference:
     """
 
     means: tuple[float, float]
+    _: KW_ONLY
     sds: tuple[float, float]
     t: float
     df: float
@@ -68,7 +70,8 @@ def correlate(x: Sequence[float], y: Sequence[float]) -> Correlation:
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         raise UserError("a correlation needs values that differ: all of one side are equal")
     r, tau = stats.pearsonr(a, b), stats.kendalltau(a, b)
-    return Correlation(len(a), float(r.statistic), float(r.pvalue), float(tau.statistic), float(tau.pvalue))
+    found = {"pearson": r.statistic, "pearson_p": r.pvalue, "kendall": tau.statistic, "kendall_p": tau.pvalue}
+    return Correlation(len(a), **{name: float(value) for name, value in found.items()})
 
 
 def compare_groups(a: Sequence[float], b: Sequence[float]) -> Difference:
@@ -86,4 +89,4 @@ def compare_groups(a: Sequence[float], b: Sequence[float]) -> Difference:
         raise UserError("a t-test needs values that differ: both groups are constant")
     test = stats.ttest_ind(x, y, equal_var=False)
     means, sds = (float(x.mean()), float(y.mean())), (float(x.std(ddof=1)), float(y.std(ddof=1)))
-    return Difference(means, sds, float(test.statistic), float(test.df), float(test.pvalue))
+    return Difference(means, sds=sds, t=float(test.statistic), df=float(test.df), p=float(test.pvalue))

@@ -13,9 +13,9 @@ feature map is not one map.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,6 +43,7 @@ class Explanation:
     """
 
     name: str
+    _: KW_ONLY
     seen: NDArray[np.uint8]
     heat: NDArray[np.float32]
     target: str
@@ -102,7 +103,16 @@ def explain(
     answer = asked.answer if heat.any() else f"{asked.answer}; empty map"
     seen = _seen(model, inputs)[:height, :width]
     heat = heat[:height, :width]
-    return Explanation(name, seen, heat, asked.name, asked.score, answer, asked.region, asked.ask)
+    return Explanation(
+        name,
+        seen=seen,
+        heat=heat,
+        target=asked.name,
+        score=asked.score,
+        answer=answer,
+        region=asked.region,
+        ask=asked.ask,
+    )
 
 
 def network_input(predictor: Predictor, backbone: Pluggable, picture: NDArray[np.uint8]) -> torch.Tensor:
@@ -112,7 +122,7 @@ def network_input(predictor: Predictor, backbone: Pluggable, picture: NDArray[np
         UserError: A prediction cuts the image into several parts.
     """
     seen: list[torch.Tensor] = []
-    handle = cast(nn.Module, backbone).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    handle = backbone.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     try:
         predictor.predict([picture])
     finally:

@@ -11,10 +11,10 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ean_core.backbones.norm import build_norm
-from ean_core.backbones.stage import Block, BlockPoint, Stage
+from ean_core.backbones.stage import Block, BlockStep, Stage
 from ean_core.backbones.weights import load_pretrained
 from ean_core.errors import UserError
-from ean_core.plug.connect import Gate
+from ean_core.plug.pluggable import read_gates
 from ean_core.scheme import ConnectionScheme
 
 DEFAULT_INIT = [
@@ -110,7 +110,7 @@ class StagedBackbone(BaseModule):
             conv_bias: Biased convolutions.
 
         Raises:
-            UserError: There is not one stride and one dilation a stage.
+            UserError: There is not one stride and one dilation per stage.
         """
         dilations = (1,) * len(self.blocks) if dilations is None else dilations
         options: dict[str, Any] = {"norm_cfg": norm_cfg, "conv_bias": conv_bias}
@@ -162,10 +162,15 @@ class StagedBackbone(BaseModule):
             x = module(x)
         return x
 
-    def plug_points(self) -> list[BlockPoint]:
+    @property
+    def network(self) -> nn.Module:
+        """The backbone itself."""
+        return self
+
+    def connections(self) -> list[BlockStep]:
         """The blocks of the stages that are built, in order."""
         return [
-            BlockPoint(i, block, stage.attention_of(block), gate)
+            BlockStep(i, block, stage.attention_of(block), gate)
             for i, stage in enumerate(self.stages)
             for block, gate in zip(stage.blocks, stage.gates, strict=True)
         ]
@@ -194,27 +199,15 @@ class StagedBackbone(BaseModule):
         Raises:
             UserError: The scheme does not fit the blocks, or it connects one for which no attention was built.
         """
-        gates: list[list[Gate]]
-        if isinstance(scheme, torch.Tensor):
-            if scheme.shape != (sum(self.blocks),) or not scheme.is_floating_point():
-                raise UserError(
-                    f"gates must be a float tensor of shape ({sum(self.blocks)},), got {scheme.dtype} of shape "
-                    f"{tuple(scheme.shape)}"
-                )
-            parsed = None
-            gates = [list(stage.unbind()) for stage in scheme.split(self.blocks)]
-        else:
-            parsed = ConnectionScheme.parse(scheme, self.blocks)
-            gates = [list(bits) for bits in parsed.stages]
-        gates = gates[: self.num_stages]
-        for point, gate in zip(self.plug_points(), (gate for values in gates for gate in values), strict=True):
+        parsed, gates = read_gates(scheme, self.blocks)
+        for point, gate in zip(self.connections(), gates, strict=False):  # stages that are not built have gates too
             if gate is not False and point.attention is None:
                 raise UserError(
                     f"stage {point.stage + 1} has a block to connect but no attention: build the backbone with an "
                     "attention and scheme='full' to change its scheme later"
                 )
-        for stage, values in zip(self.stages, gates, strict=True):
-            stage.gates = values
+        for i, stage in enumerate(self.stages):
+            stage.gates = gates[sum(self.blocks[:i]) : sum(self.blocks[: i + 1])]
         self.scheme = parsed
 
     def init_weights(self) -> None:

@@ -26,14 +26,14 @@ class EANCifarResNet(StagedBackbone):
 
     A 3x3 stem, then three stages of 16, 32 and 64 planes (64, 128 and 256 channels with bottlenecks). The depth is
     ``9 n + 2`` with bottlenecks (29, 56, 110, 164, ...) or ``6 n + 2`` with basic blocks (20, 32, 44, 56, 110, ...),
-    ``n`` blocks a stage.
+    ``n`` blocks per stage.
 
     Args:
         depth: Number of layers; 164 in the paper.
         block: ``"bottleneck"`` or ``"basic"``.
         attention: As in :class:`EANResNet`, which describes this and the arguments not named here.
         sharing: ``"stage"`` or ``"block"``.
-        scheme: For a ResNet-164, 18 bits a stage.
+        scheme: For a ResNet-164, 18 bits per stage.
         out_indices: Stages (0-based) whose outputs are returned.
         strides: Stride of each stage.
         dilations: Dilation of each stage's 3x3 convolutions.

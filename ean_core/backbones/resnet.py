@@ -45,7 +45,7 @@ class EANResNet(StagedBackbone):
     Args:
         depth: 18, 34, 50, 101 or 152.
         attention: Config of the attention, e.g. ``dict(type="SE", reduction=16)``, or ``None``.
-        sharing: ``"stage"``: one module a stage; ``"block"``: one a connected block.
+        sharing: ``"stage"``: one module per stage; ``"block"``: one per connected block.
         scheme: What :meth:`ConnectionScheme.parse` takes; for a ResNet-50 ``"100-1011-010011-011"``.
         out_indices: Stages (0-based) whose outputs are returned.
         num_stages: The number of stages to build: 3 for a task that needs no ``layer4``, whose unused parameters would

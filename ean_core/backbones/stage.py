@@ -161,8 +161,8 @@ def run_block(
 
 
 @dataclass(frozen=True, eq=False)
-class BlockPoint:
-    """A block as a :class:`~ean_core.plug.PlugPoint`, which describes the attributes not named here.
+class BlockStep:
+    """A block as a :class:`~ean_core.plug.pluggable.Step`, which describes the attributes not named here.
 
     Attributes:
         block: The block.

@@ -120,7 +120,7 @@ def load_backbone(backbone: nn.Module, source: Mapping[str, Any]) -> LoadReport:
     tensors, own = convert_state_dict(source), backbone.state_dict()
     tensors = fold_conv_biases(tensors, keep=own.keys())
     attention = attention_keys(backbone)
-    counters = {key for key in own if key.endswith("num_batches_tracked")}  # absent from old files, used by nobody
+    counters = {key for key in own if key.endswith("num_batches_tracked")}  # absent from old files, and unused
     report = LoadReport(
         loaded=[key for key in own if key in tensors],
         unused=[key for key in tensors if key not in own],

@@ -19,7 +19,7 @@ from ean_core.terminal import progress_bar
 
 @HOOKS.register_module()
 class ProgressHook(Hook):
-    """A bar on a terminal; where output goes to a file, one line an epoch.
+    """A bar on a terminal; where output goes to a file, one line per epoch.
 
     Args:
         metric: The validation metric shown beside the loss.
@@ -103,9 +103,10 @@ def header(runner: Any, test: bool = False) -> str:
     parts += [type(head).__name__] if head is not None else []
     number = sum(p.numel() for p in model.parameters()) / 1e6
     lines["model"] = f"{' / '.join(parts)}, {number:.3f} M parameters"
-    if isinstance(backbone, Pluggable):
-        attention, scheme = backbone.attention, backbone.scheme
-        shared = "one module per stage" if backbone.sharing == "stage" else "a module in every connected block"
+    network = next((module for module in model.modules() if isinstance(module, Pluggable)), None)
+    if network is not None:
+        attention, scheme = network.attention, network.scheme
+        shared = "one module per stage" if network.sharing == "stage" else "a module in every connected block"
         lines["attention"] = f"{attention['type']}, {shared}" if attention else "none"
         if attention and scheme is not None:
             lines["scheme"] = f"{scheme} ({sum(scheme)} of {len(scheme)} blocks connected)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import warnings
@@ -11,7 +12,7 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
 
-from ean_core.application import find_application
+from ean_core.application import TASKS, find_application
 from ean_core.checkpoint import read_checkpoint
 from ean_core.engine.progress import showing
 from ean_core.engine.runner import build_runner
@@ -33,7 +34,7 @@ def evaluate(
     """Evaluate a checkpoint and write ``test.json`` into the work directory.
 
     Args:
-        cfg: A complete config (:func:`~ean_core.engine.load_config`).
+        cfg: A complete config (:func:`~ean_core.engine.load_config`). It is not changed.
         checkpoint: The weights.
         tta: Average the predictions over ``cfg.tta_pipeline``'s versions of an image.
         fuse: Fold batch norms into convolutions first; the same results, faster.
@@ -45,9 +46,10 @@ def evaluate(
     Raises:
         UserError, OSError: What the user can mend: data, config, paths.
     """
+    cfg = copy.deepcopy(cfg)
     application = find_application(cfg)
     checkpoint, show_dir = os.fspath(checkpoint), os.fspath(show_dir) if show_dir else None
-    own_config = isinstance((read_checkpoint(checkpoint).get("meta") or {}).get("cfg"), str)
+    has_config = isinstance((read_checkpoint(checkpoint).get("meta") or {}).get("cfg"), str) and cfg.task in TASKS
     if tta and "tta_model" not in cfg:
         raise UserError("--tta: the config has no tta_model")
     if show_dir and "pictures" not in application.results:
@@ -81,6 +83,9 @@ def evaluate(
         print_line("metrics", path)
         if show_dir:
             print_line("pictures", show_dir)
-        config = [] if own_config else [cfg.filename]  # the checkpoint knows it, if training wrote it
+        config = []
+        if not has_config and cfg.filename:
+            as_run = Path(checkpoint).with_name(Path(cfg.filename).name)  # training puts it there
+            config = [as_run if as_run.is_file() else cfg.filename]
         print_next("python", "tools/predict.py", *config, checkpoint, "IMAGE_OR_FOLDER", "--out", "predictions")
     return metrics

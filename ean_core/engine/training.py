@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,7 +49,7 @@ def train(
     """Check the data, train, and say where the results lie.
 
     Args:
-        cfg: A complete config (:func:`~ean_core.engine.load_config`).
+        cfg: A complete config (:func:`~ean_core.engine.load_config`). It is not changed.
         resume: ``None``: a new run; ``"last"``: continue the run in the work directory; or a checkpoint's path.
         options: What a test of the result needs on its command line besides the config and the checkpoint, for the
             proposal of the next command; ``None``: propose none.
@@ -60,6 +61,7 @@ def train(
     Raises:
         UserError, OSError: What the user can mend: data, config, paths.
     """
+    cfg = copy.deepcopy(cfg)
     application = application or find_application(cfg)
     work_dir = Path(cfg.work_dir)
     if resume is not None:

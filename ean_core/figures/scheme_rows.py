@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ class Row:
     """
 
     title: str
+    _: KW_ONLY
     blocks: tuple[int, ...]
     scheme: ConnectionScheme | None = None
     values: Sequence[float | None] | None = None
@@ -55,7 +56,8 @@ class Row:
 
 def scheme_row(title: str, scheme: ConnectionScheme, plugged: str = "attention") -> Row:
     """A line for a scheme, whose title also says how many blocks it connects."""
-    return Row(f"{title}   {sum(scheme)} of {len(scheme)} connected", scheme.blocks, scheme, plugged=plugged)
+    title = f"{title}   {sum(scheme)} of {len(scheme)} connected"
+    return Row(title, blocks=scheme.blocks, scheme=scheme, plugged=plugged)
 
 
 def log_rows(entries: Sequence[dict[str, Any]], name: str, top: int = 5) -> list[Row]:
@@ -81,7 +83,7 @@ def log_rows(entries: Sequence[dict[str, Any]], name: str, top: int = 5) -> list
     parts = {f"all {len(candidates)} candidates": candidates, f"the last {len(last)} candidates": last}
     parts[f"the best {len(tenth)} of {len(ranked)} different schemes"] = tenth
     rows = [
-        Row(f"{name}: % connected, {title}", blocks, values=frequencies(part), percent=True)
+        Row(f"{name}: % connected, {title}", blocks=blocks, values=frequencies(part), percent=True)
         for title, part in parts.items()
     ]
     for place, text in enumerate(ranked[:top], 1):
@@ -112,7 +114,8 @@ def mask_rows(statistics: Sequence[Any], blocks: tuple[int, ...], title: str, pl
     for name, number in ((EFFECT, "effect"), (ADAPTIVE, "adaptive")):
         found = {(row.stage, row.block): getattr(row, number) for row in statistics}
         values = [found.get(place) for place in places]
-        rows.append(Row(title.format(name), blocks, scheme, values, plugged, shared))
+        row = Row(title.format(name), blocks=blocks, scheme=scheme, values=values, plugged=plugged, shared=shared)
+        rows.append(row)
     return rows
 
 

@@ -53,7 +53,7 @@ def search_history(entries: Sequence[dict[str, Any]], metric: str) -> Figure:
 
 
 def _draw_schemes(axes: Axes, entries: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """The raster: a row a candidate, a column a block; lines between stages, an arrow at the best."""
+    """The raster: a row per candidate, a column per block; lines between stages, an arrow at the best."""
     stages = entries[0]["scheme"].split("-")
     raster = np.array([[bit == "1" for bit in e["scheme"].replace("-", "")] for e in entries])  # (candidates, m)
     steps = [e["step"] for e in entries]

@@ -12,7 +12,7 @@ import io
 import json
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,6 +47,7 @@ class Report:
     """
 
     path: Path
+    _: KW_ONLY
     output: tuple[int, ...]
     difference: float
     torch_ms: float
@@ -142,7 +143,8 @@ def export(
         times = interleave(calls, repeats, warmup=1)
     torch_ms, exported_ms = (1e3 * median(times[name]) for name in calls)
     write_atomic(path, data)
-    return Report(path, tuple(expected[0].shape), worst, torch_ms, exported_ms)
+    shape = tuple(expected[0].shape)
+    return Report(path, output=shape, difference=worst, torch_ms=torch_ms, exported_ms=exported_ms)
 
 
 def describe(model: Predictor, size: tuple[int, int], dynamic: bool, output: Sequence[int]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def predict_files(model: Predictor, sources: Sequence[str], out: str | os.PathLi
     """Write a picture of every image, an annotated copy of every video, and ``predictions.csv``.
 
     A picture is called like its image, with the ending ``.png`` (after the image's own, where two images differ in
-    nothing else); images of a folder keep their places in its subfolders. The table has a line an image; a video has
+    nothing else); images of a folder keep their places in its subfolders. The table has a line per image; a video has
     a line a frame. At most ``batch`` images or frames are held at once.
 
     Args:

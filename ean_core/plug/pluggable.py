@@ -14,8 +14,8 @@ from ean_core.plug.connect import Gate
 from ean_core.scheme import ConnectionScheme
 
 
-class PlugPoint(Protocol):
-    """One residual block: its branch can be connected to attention.
+class Connection(Protocol):
+    """One block of a network: its residual branch can be connected to attention.
 
     Attributes:
         stage: The index of its stage, from 0.
@@ -38,6 +38,10 @@ class PlugPoint(Protocol):
         """Its connection."""
         ...
 
+
+class Step(Connection, Protocol):
+    """A block that is computed in two steps, with the connection in between."""
+
     def split(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The block's input (N, C_in, H, W) -> what is added, and the branch, both (N, C, H', W')."""
         ...
@@ -59,6 +63,7 @@ class Pluggable(Protocol):
         stages: The modules whose outputs are the stages' feature maps, in order.
         out_indices: The stages (from 0) whose feature maps a forward pass returns.
         out_channels: Channels of the feature map of each stage.
+        network: The module that computes it all: the network itself, or what it was plugged into.
     """
 
     blocks: tuple[int, ...]
@@ -81,17 +86,49 @@ class Pluggable(Protocol):
         """
         ...
 
+    @property
+    def network(self) -> nn.Module:
+        """The module that computes it all."""
+        ...
+
+    def connections(self) -> Sequence[Connection]:
+        """The blocks in the order in which a forward pass computes them."""
+        ...
+
+    def __call__(self, x: torch.Tensor) -> Any:
+        """(N, 3, H, W) -> what the network computes; for a backbone the feature maps of ``out_indices``."""
+        ...
+
+
+@runtime_checkable
+class Walkable(Pluggable, Protocol):
+    """A network that is its blocks one after the other, each the input of the next: its connections are steps."""
+
     def begin(self, x: torch.Tensor) -> torch.Tensor:
-        """The network's input -> the input of the first plug point."""
+        """The network's input -> the input of the first block."""
         ...
 
-    def plug_points(self) -> Sequence[PlugPoint]:
-        """The blocks in the order in which a forward pass computes them, each the input of the next."""
+    def connections(self) -> Sequence[Step]:
+        """The blocks in their order."""
         ...
 
-    def __call__(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """(N, 3, H, W) -> the feature maps of ``out_indices``."""
-        ...
+
+def read_gates(
+    scheme: str | ConnectionScheme | torch.Tensor, blocks: tuple[int, ...]
+) -> tuple[ConnectionScheme | None, list[Gate]]:
+    """What ``set_scheme`` was given, as a scheme (``None`` for a tensor) and one gate per block.
+
+    Raises:
+        UserError: The scheme does not fit, or the tensor is not of floats, of shape (number of blocks,).
+    """
+    if not isinstance(scheme, torch.Tensor):
+        parsed = ConnectionScheme.parse(scheme, blocks)
+        return parsed, list(parsed.bits)
+    if scheme.shape != (sum(blocks),) or not scheme.is_floating_point():
+        raise UserError(
+            f"gates must be a float tensor of shape ({sum(blocks)},), got {scheme.dtype} of shape {tuple(scheme.shape)}"
+        )
+    return None, list(scheme.unbind())
 
 
 def output_channels(backbone: Any, index: int, option: str) -> int:

@@ -8,14 +8,14 @@ import torch
 
 from ean_core.attention import State
 from ean_core.plug.connect import connect
-from ean_core.plug.pluggable import Pluggable, PlugPoint
+from ean_core.plug.pluggable import Step, Walkable
 from ean_core.scheme import ConnectionScheme
 
 Outputs = tuple[torch.Tensor, ...]
 
 
 def forward_schemes(
-    network: Pluggable, x: torch.Tensor, schemes: Sequence[ConnectionScheme]
+    network: Walkable, x: torch.Tensor, schemes: Sequence[ConnectionScheme]
 ) -> Iterator[tuple[ConnectionScheme, Outputs]]:
     """The network's outputs for every scheme.
 
@@ -33,12 +33,12 @@ def forward_schemes(
     """
     for scheme in schemes:
         ConnectionScheme.parse(scheme, network.blocks)
-    points = [point for point in network.plug_points() if point.stage <= max(network.out_indices)]
+    points = [point for point in network.connections() if point.stage <= max(network.out_indices)]
     yield from _walk(points, 0, network.out_indices, network.begin(x), None, (), list(schemes))
 
 
 def _walk(
-    points: Sequence[PlugPoint],
+    points: Sequence[Step],
     i: int,
     out_indices: Sequence[int],
     x: torch.Tensor,

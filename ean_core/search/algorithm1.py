@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from mmengine.registry import HOOKS
 
 from ean_core.application import Application, find_application
 from ean_core.checkpoint import read_checkpoint
-from ean_core.engine.models import blueprint
+from ean_core.engine.models import blueprint, build_model
 from ean_core.engine.runner import EANRunner, build_runner, registered
 from ean_core.engine.saving import LAST
 from ean_core.engine.training import train
@@ -36,7 +37,7 @@ def run_search(
     strategy: str | None = None,
     steps: int | None = None,
     resume: bool = False,
-    options: Sequence[str] = (),
+    options: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Train the supernet, search, and say where the results lie.
 
@@ -44,11 +45,13 @@ def run_search(
     strategies can search one supernet; with ``cfg.search.supernet`` it is another checkpoint, and nothing is trained.
 
     Args:
-        cfg: A complete config with an entry ``search`` (``configs/_base_/search/algorithm1.py`` explains it).
+        cfg: A complete config with an entry ``search`` (``configs/_base_/search/algorithm1.py`` explains it). It is not
+            changed.
         strategy: Instead of ``cfg.search.strategy``, with its default options; a name, or ``"module.Class"``.
         steps: Instead of ``cfg.search.steps``.
         resume: Continue the search in the work directory.
-        options: What the proposed command to retrain the result needs besides, e.g. ``["--toy"]``.
+        options: What the command to retrain the result needs besides, e.g. ``["--toy"]``, for the proposal of the next
+            command; ``None``: propose none.
 
     Returns:
         The content of ``scheme.json``.
@@ -56,6 +59,7 @@ def run_search(
     Raises:
         UserError, OSError: What the user can mend: data, config, paths, a supernet or a search made with others.
     """
+    cfg = copy.deepcopy(cfg)
     plan, work_dir = _plan(cfg), Path(cfg.work_dir)
     if strategy is not None and strategy != plan.strategy.type:
         plan.strategy = {"type": strategy}
@@ -74,7 +78,8 @@ def run_search(
     )
     if is_main_process():
         _report(result, work_dir, supernet.checkpoint)
-        print_line("next", _retrain(cfg, work_dir / SCHEME, options))
+        if options is not None:
+            print_line("next", _retrain(cfg, work_dir / SCHEME, options))
     return result
 
 
@@ -91,6 +96,7 @@ class Supernet:
     """
 
     evaluator: Evaluator
+    _: KW_ONLY
     blocks: tuple[int, ...]
     seed: int
     checkpoint: Path
@@ -107,6 +113,7 @@ def trained_supernet(cfg: Config, strategies: Sequence[Mapping[str, Any]]) -> Su
     Raises:
         UserError, OSError: What the user can mend.
     """
+    cfg = copy.deepcopy(cfg)
     plan, work_dir = _plan(cfg), Path(cfg.work_dir)
     application = find_application(cfg)
     for strategy in strategies:
@@ -117,7 +124,8 @@ def trained_supernet(cfg: Config, strategies: Sequence[Mapping[str, Any]]) -> Su
     seed = cfg.get("randomness", {}).get("seed") or 0
     blocks = blueprint(cfg.model.backbone).blocks
     for strategy in strategies:  # mistakes in their options must not wait for the end of the training
-        build_strategy(strategy, blocks, seed)
+        build_strategy(strategy, blocks, seed, lambda gates, step: gates.sum())
+    application.evaluation(build_model(cfg), cfg)  # nor must a model that cannot be searched
 
     make_work_dir(work_dir)
     checkpoint = Path(plan.get("supernet") or work_dir / SUPERNET / LAST)
@@ -132,7 +140,7 @@ def trained_supernet(cfg: Config, strategies: Sequence[Mapping[str, Any]]) -> Su
         "settings": evaluator.settings(),
         "attention": evaluator.backbone.attention,
     }
-    return Supernet(evaluator, blocks, seed, checkpoint, common)
+    return Supernet(evaluator, blocks=blocks, seed=seed, checkpoint=checkpoint, common=common)
 
 
 def _plan(cfg: Config) -> Any:
@@ -168,7 +176,7 @@ def _note_settings(cfg: Config) -> None:
     """Note what the supernet in the work directory is trained with, and refuse to go on with anything else."""
     keys = ("model", "optim_wrapper", "param_scheduler", "train_cfg", "train_dataloader", "custom_hooks", "randomness")
     settings = json.loads(json.dumps({key: cfg[key] for key in keys if key in cfg}, default=str))
-    hooks = settings["custom_hooks"]
+    hooks = settings.get("custom_hooks") or []
     settings["custom_hooks"] = [hook for hook in hooks if registered(HOOKS, hook) is SupernetHook]
     if not settings["custom_hooks"]:
         raise UserError(f"'{cfg.filename}' trains no supernet: add dict(type='ean_core.search.SupernetHook')")

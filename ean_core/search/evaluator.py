@@ -6,7 +6,7 @@ import copy
 import hashlib
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from mmengine.registry import DATASETS
@@ -66,14 +66,14 @@ class Evaluator:
             raise UserError("nothing to evaluate on: there are no batches")
         if fuse and calibration is not None:
             raise UserError("fused batch norms have no statistics to calibrate: choose fuse or calibration")
-        module = cast(nn.Module, backbone).eval()
-        fast = fuse_model(module) if fuse else module
+        network = backbone.network.eval()
+        fast = fuse_model(network) if fuse else network
         if channels_last:
             fast = copy.deepcopy(fast)
             fast.to(memory_format=torch.channels_last)
         if isinstance(head, nn.Module):
             head.eval()
-        self.backbone, self._fast = backbone, cast(Pluggable, fast)
+        self.backbone, self._fast = backbone, find_pluggable(fast)
         self.head, self.batches, self.metric, self.loss = head, list(batches), metric, loss
         self.preprocess = preprocess or (lambda x: x)
         self.calibration = None if calibration is None else list(calibration)
@@ -102,19 +102,18 @@ class Evaluator:
         return {scheme: self.metric.summarise(total) for scheme, total in totals.items()}
 
     def _calibrated(self, scheme: ConnectionScheme) -> dict[str, float]:
-        backbone = copy.deepcopy(self.backbone)
-        backbone.set_scheme(scheme)
-        module = cast(nn.Module, backbone)
-        norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
+        network = copy.deepcopy(self.backbone.network)
+        find_pluggable(network).set_scheme(scheme)
+        norms = [part for part in network.modules() if isinstance(part, _BatchNorm)]
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # a cumulative average: the order of the batches does not matter
             norm.train()
         with torch.inference_mode():
             for inputs in self.calibration or []:
-                backbone(self.preprocess(inputs))
-            module.eval()
-            counts = [self.metric.count(self.head(backbone(self.preprocess(x))), y) for x, y in self.batches]
+                network(self.preprocess(inputs))
+            network.eval()
+            counts = [self.metric.count(self.head(network(self.preprocess(x))), y) for x, y in self.batches]
         return self.metric.summarise(torch.stack(counts).sum(0))
 
     def gate_loss(self, gates: torch.Tensor, step: int) -> torch.Tensor:

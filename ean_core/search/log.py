@@ -34,7 +34,9 @@ class SearchLog:
         writable: Whether this process writes; only one may.
     """
 
-    def __init__(self, path: Path, key: str, step: int = 0, others: Sequence[Path] = (), writable: bool = True) -> None:
+    def __init__(
+        self, path: Path, *, key: str, step: int = 0, others: Sequence[Path] = (), writable: bool = True
+    ) -> None:
         self.path, self.key, self.writable = path, key, writable
         whole = read_json_lines(path)
         # The verdict of an earlier end of this search: its score stays known, its line makes room for what follows.

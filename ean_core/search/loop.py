@@ -61,7 +61,7 @@ def search(
         resume: Continue the search in ``work_dir``; where there is none yet, begin.
         caches: Logs of other searches whose scores may be used, e.g. of an exhaustive evaluation.
         draw: Write ``search.png``.
-        evaluations: Let at most so many different schemes be evaluated, the final one included: the search ends before
+        evaluations: Evaluate at most this many different schemes, the final one included: the search ends before
             a step that could exceed it. Schemes met again cost nothing. ``None``: only ``steps`` ends it.
         show: Show the progress on the terminal.
 
@@ -99,7 +99,8 @@ def search(
         _save(strategy, work_dir / STATE, identity, 0)
     key = score_key(checkpoint, identity["settings"])
     barrier()
-    log = SearchLog(work_dir / LOG, key, done, [Path(p) for p in caches], writable=is_main_process())
+    others = [Path(path) for path in caches]
+    log = SearchLog(work_dir / LOG, key=key, step=done, others=others, writable=is_main_process())
     if len(log.entries) != done * per_step:
         raise UserError(f"cannot resume: '{log.path}' lacks lines of the {done} steps that '{STATE}' contains")
     notes: Callable[[Sequence[ConnectionScheme]], list[dict[str, float]]]

@@ -71,7 +71,7 @@ class SupernetHook(Hook):
     def before_train(self, runner: Any) -> None:
         """Check the model, and agree on a seed: ranks may have been given different ones."""
         backbone = find_pluggable(unwrap(runner.model))
-        if any(point.attention is None for point in backbone.plug_points()):
+        if any(point.attention is None for point in backbone.connections()):
             raise UserError("SupernetHook: build the backbone with an attention and scheme='full'")
         if is_model_wrapper(runner.model) and not getattr(runner.model, "find_unused_parameters", True):
             raise UserError(

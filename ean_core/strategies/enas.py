@@ -15,7 +15,7 @@ from ean_core.strategies.base import BestSeen, drop_failed, from_bits, seeded, t
 class ENAS:
     """A bit depends on the bits of all earlier blocks: ``p(a) = prod_i p(a_i | a_1, ..., a_{i-1})``.
 
-    Deviations from ENAS: the search space is ours (one bit a block), and the supernet is trained beforehand, as in
+    Deviations from ENAS: the search space is ours (one bit per block), and the supernet is trained beforehand, as in
     the EAN paper, not in turn with the controller.
 
     Args:

@@ -67,7 +67,7 @@ def test_resnet164_fits(tmp_path):
 
 def test_another_network_is_refused(tmp_path):
     with pytest.raises(ValueError, match="2-3 and 3-2 blocks do not fit one picture"):
-        scheme_rows([Row("", BLOCKS), Row("", (3, 2))])
+        scheme_rows([Row("", blocks=BLOCKS), Row("", blocks=(3, 2))])
     with pytest.raises(ValueError, match="does not fit: expected 54 bits"):
         draw_schemes(["paper/cifar100-se-a", "paper/imagenet-sge"], tmp_path / "s.png")
     assert not (tmp_path / "s.png").exists()

@@ -61,6 +61,12 @@ def commands(document: str, text: str) -> list[Command]:
     return [Command(document, line) for line in found]
 
 
+def tool_commands(texts: dict[str, str]) -> list[str]:
+    """Whatever begins with a tool's path, in sentences too, to its line's end."""
+    calls = r"(tools/\w+\.py[^\n#`|]*(?:\\\n[^\n#`]*)*)"
+    return sorted({command for text in texts.values() for command in re.findall(calls, text)})
+
+
 def without_comment(line: str) -> str:
     """A shell line without the comment at its end."""
     return re.sub(r"\s{2,}#.*", "", line.strip()).strip()
@@ -72,8 +78,8 @@ def program(text: str) -> str:
 
 
 def files(text: str) -> dict[str, str]:
-    """Python blocks that the text before them names a file for: "here `my_config.py`:" or "in `my_config.py`, ...:"."""
-    blocks = re.findall(r"(?:here|[Ii]n) `(\w+\.py)`[^\n`]*:\n\n```python\n(.*?)```", text, re.DOTALL)
+    """Python blocks that the text before them names a file for: "here `my_config.py`:" or "in `mine/b.py`, ...:"."""
+    blocks = re.findall(r"(?:here|[Ii]n) `([\w/]+\.py)`[^\n`]*:\n\n```python\n(.*?)```", text, re.DOTALL)
     return dict(blocks)
 
 

@@ -154,7 +154,7 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
     for cut in (1, 2, 30):
         path.write_text(whole[:-cut])
         assert len(read_json_lines(path)) == len(lines) - 1
-    SearchLog(path, read_json_lines(path)[0]["key"], step=2)
+    SearchLog(path, key=read_json_lines(path)[0]["key"], step=2)
     assert path.read_text() == "".join(lines[: len(lines) - 1])
 
 

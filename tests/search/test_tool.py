@@ -38,6 +38,32 @@ OPTIONS = [
     "train_cfg.max_epochs=2",
     "optim_wrapper.optimizer.lr=0.05",
 ]
+FOLLOWER = """
+import torch
+from ean_core.strategies.random_ import Random
+
+
+class Follower(Random):
+    needs_gate_loss = True
+
+    def __init__(self, blocks, *, seed, loss):
+        super().__init__(blocks, seed)
+        self.loss, self.calls = loss, 0
+
+    def notes(self, schemes):
+        gates = torch.full((sum(self.blocks),), 0.5, requires_grad=True)
+        (slope,) = torch.autograd.grad(self.loss(gates, self.calls), gates)
+        self.calls += 1
+        return [{"slope": float(slope.abs().sum())}] * len(schemes)
+
+
+class Half:
+    def __init__(self, blocks, seed):
+        pass
+
+    def ask(self, n):
+        return []
+"""
 Run = Callable[..., Path]
 
 
@@ -213,6 +239,25 @@ def test_strategies_share_a_supernet(
     assert result["strategy"]["type"] == strategy
     ConnectionScheme.parse(result["scheme"], BLOCKS)
     assert (copied / "supernet" / "last.pth").read_bytes() == supernet
+
+
+def test_a_strategy_of_ones_own(
+    copied: Path, search: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A class found on the path; it is given the supernet's loss, for it says that it needs one."""
+    (tmp_path / "follower.py").write_text(FOLLOWER)
+    monkeypatch.syspath_prepend(tmp_path)
+    before = contents(copied)
+    error = fail(capsys, lambda: search(copied, "--strategy", "follower.Half"))
+    assert "'follower.Half' is no search strategy: it lacks blocks, tell, best, state_dict, load_state_dict" in error
+    assert contents(copied) == before
+    search(copied, "--strategy", "follower.Follower")
+    result = json.loads((copied / "scheme.json").read_text())
+    assert result["strategy"] == {"type": "follower.Follower", "seed": 0}
+    slopes = [entry["strategy"]["slope"] for entry in read_json_lines(copied / "search.jsonl") if entry["strategy"]]
+    assert len(slopes) == 18
+    assert len(set(slopes)) > 1  # of another batch in every step
+    assert all(slopes)
     out = capsys.readouterr().out
     assert "already trained" in out
     assert f"python tools/train.py {Config.fromfile(CONFIG).search.retrain} --scheme {copied / 'scheme.json'}" in out

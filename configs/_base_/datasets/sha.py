@@ -10,4 +10,4 @@ train_dataloader = dict(
 )
 val_dataloader = dict(dataset=dict(part=part))
 test_dataloader = dict(dataset=dict(part=part))
-toy = dict(train_dataloader=dict(dataset=dict(augment=dict(crop=(96, 128)), density=dict(_delete_=True, cap=4))))
+toy = dict(train_dataloader=dict(dataset=dict(density=dict(_delete_=True, cap=4))))

@@ -4,7 +4,7 @@ search = dict(
     steps=1000,
     per_step=3,
     reward=dict(terms=[dict(metric="accuracy"), dict(metric="sparsity", weight=2.0)], offset=-54.0),
-    calibration=0,  # so many batches of D_train renew the batch norms' statistics for every scheme; 0: as stored
+    calibration=0,  # this many batches of D_train renew the batch norms' statistics for every scheme; 0: as stored
     latency_repeats=0,  # above 0: also measure "latency", for a reward that contains it
     fuse=True,  # fold batch norms: faster, and the same up to rounding; not done with calibration
     channels_last=False,
