@@ -1,15 +1,27 @@
 """What the tests of runs share: a small data set, options that make a run cheap, the tools as functions."""
 
+import gc
 from collections.abc import Callable, Iterator
 from importlib.util import module_from_spec, spec_from_file_location
+from multiprocessing.pool import Pool
 from pathlib import Path
 
 import pytest
 
+from ean_testing.fresh import fresh_processes
 from ean_testing.runs import new_name
 
 ROOT = Path(__file__).resolve().parents[1]
 Run = Callable[..., Path]
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what is imported: MMEngine calls it for every data set that it builds."""
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    gc.unfreeze()  # else extension modules report what is left at exit as leaked
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +72,13 @@ def tool() -> Callable[[str], Callable[[list[str]], None]]:
         return module.main
 
     return load
+
+
+@pytest.fixture(scope="session")
+def fresh() -> Iterator[Pool]:
+    """A pool for ``ean_testing.fresh.run_program``: each program has a process of its own."""
+    with fresh_processes() as pool:
+        yield pool
 
 
 @pytest.fixture(scope="session")

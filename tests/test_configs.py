@@ -1,7 +1,6 @@
 """Every config in configs/seg says what its name promises, and the backbone fits configs that are not ours."""
 
-import subprocess
-import sys
+from multiprocessing.pool import Pool
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from torch import nn
 
 from ean_core import EANResNet
 from ean_core.attention import DIA, SE, SGE
+from ean_testing.fresh import run_program
 from segmentation.stack import import_mmseg
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -157,12 +157,11 @@ for attention, sharing, scheme in {choices}:
 """
 
 
-def test_backbone_in_mmsegmentations_own_config(tmp_path: Path) -> None:
+def test_backbone_in_mmsegmentations_own_config(tmp_path: Path, fresh: Pool) -> None:
     """One dict changed, in an empty folder, without ``custom_imports`` or an import of ours."""
     choices = [("SE", "stage", SCHEMES["se"]), ("SGE", "block", SCHEMES["sge"]), ("DIA", "stage", SCHEMES["dia"])]
     program = FOREIGN.replace("{choices}", repr(choices))
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    ran = fresh.apply(run_program, (program,), {"folder": tmp_path})
     # 19 classes at 1/8 of 33x47, rounded up
     expected = [f"ean_core.backbones.resnet {sharing} {scheme} (1, 19, 5, 6) True" for _, sharing, scheme in choices]
-    assert done.stdout.splitlines()[-3:] == expected
+    assert ran.out.splitlines()[-3:] == expected

@@ -174,7 +174,9 @@ def test_a_count_leaves_padding_out():
     assert found.answer.startswith(f"count {found.score:.1f}")
     with torch.no_grad():  # where the maps have no weight nothing speaks for people
         predictor.model.head.weight.zero_()
-    assert explain(predictor, picture()).answer == f"count {float(predictor.model.head.bias) * 48:.1f}; empty map"
+    assert (
+        explain(predictor, picture()).answer == f"count {float(predictor.model.head.bias.detach()) * 48:.1f}; empty map"
+    )
 
 
 def test_a_frozen_network():

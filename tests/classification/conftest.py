@@ -77,5 +77,8 @@ def fresh_classification() -> Iterator[None]:
     from classification.datasets import load_images
 
     load_images.cache_clear()
+    for logger in MMLogger._instance_dict.values():
+        for handler in logger.handlers:
+            handler.close()
     for registry in (MessageHub, MMLogger):
         registry._instance_dict.clear()

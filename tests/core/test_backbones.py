@@ -1,8 +1,6 @@
 """The backbones: the paper's parameter counts, torchvision's features, state dicts, the registry, mistakes."""
 
-import os
-import subprocess
-import sys
+from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +11,10 @@ from mmengine.registry import MODELS
 from torch import nn
 
 from ean_core import ConnectionScheme, EANCifarResNet, EANResNet
+from ean_testing.fresh import run_program
 from ean_testing.references import randomize
 from ean_testing.tiny import CONFIGS, KINDS, assert_equal, images, tiny
 
-ROOT = Path(__file__).resolve().parents[2]
 SE = CONFIGS["SE"]
 
 # (attention, sharing, parameters with the linear classifier) of the EAN paper's Table 1
@@ -171,13 +169,11 @@ def test_mmengine_builds_it_by_its_dotted_name(cls: type[nn.Module]) -> None:
     assert net.scheme == ConnectionScheme.full(net.blocks)
 
 
-def test_mmengine_builds_it_from_any_folder_without_an_import(tmp_path: Path) -> None:
+def test_mmengine_builds_it_from_any_folder_without_an_import(tmp_path: Path, fresh: Pool) -> None:
     code = (
         "import sys; from mmengine.registry import MODELS; assert 'ean_core' not in sys.modules\n"
         "net = MODELS.build(dict(type='ean_core.EANResNet', depth=18, attention=dict(type='SE'), scheme='none'))\n"
         "print(type(net).__module__, net.scheme)"
     )
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.split("\n")[-2] == "ean_core.backbones.resnet 00-00-00-00"
+    ran = fresh.apply(run_program, (code,), {"folder": tmp_path})
+    assert ran.out.split("\n")[-2] == "ean_core.backbones.resnet 00-00-00-00"

@@ -16,8 +16,8 @@ from PIL import Image
 from crowd_counting.annotations import read_points
 from crowd_counting.dataset import find_split, read_image
 from ean_core.checkpoint import read_checkpoint
-from ean_core.engine import ReseedHook
 from ean_core.files import read_json_lines
+from ean_testing.runs import interrupt
 
 CONFIG = str(Path(__file__).resolve().parents[2] / "configs" / "crowd" / "ean_se_shb.py")
 Tool = Callable[[str], Callable[[list[str]], None]]
@@ -81,21 +81,9 @@ def test_a_run_and_its_files(through: Path) -> None:
     assert not any("layer4" in key for key in weights(through))
 
 
-def test_resume_is_exact(
-    tmp_path: Path, train: Callable[..., Path], through: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_resume_is_exact(tmp_path: Path, train: Callable[..., Path], through: Path) -> None:
     """Interrupted in the second epoch and resumed: the same losses, metrics and weights to the last bit."""
-
-    def interrupt(self: ReseedHook, runner: object, *args: object, **kwargs: object) -> None:
-        if runner.iter == ITERATIONS + 1:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ReseedHook, "after_train_iter", interrupt)
-        with pytest.raises(SystemExit) as stopped:
-            train(tmp_path / "stopped")
-    assert stopped.value.code == 130
-    torch.rand(7)  # what happens between the runs does not matter
+    interrupt(lambda: train(tmp_path / "stopped"), ITERATIONS + 1)
     resumed = train(tmp_path / "stopped", "--resume")
     for name in ("history.jsonl", "metrics.json"):
         assert (resumed / name).read_text() == (through / name).read_text()

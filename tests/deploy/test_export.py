@@ -2,9 +2,11 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,13 @@ from torch import nn
 
 import ean_core.inference.export as exporting
 from ean_core.inference import Predictor, load
-from ean_core.inference.export import SUFFIXES, AnySizePool, export, read_description
+from ean_core.inference.export import SUFFIXES, AnySizePool, Report, export, read_description
 from ean_testing.checkpoints import ROOT, classification_config, crowd_config, save, segmentation_config
 from segmentation.voc import CLASSES, PALETTE
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 NAMES = ("cat", "dog", "fox", "owl", "ape", "bee", "ant")
+Exported = Callable[[str, str], tuple[Path, Report]]
 SIZES = {"classification": (16, 16), "segmentation": (40, 56), "crowd_counting": (45, 61)}  # the last is padded to 8
 
 
@@ -42,6 +45,25 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Predictor]:
     save(folder / "segmentation.pth", segmentation_config("psp"), CLASSES, PALETTE)
     save(folder / "crowd_counting.pth", crowd_config(), ())
     return {task: load(checkpoint=folder / f"{task}.pth", fuse=task == "crowd_counting") for task in SIZES}
+
+
+@pytest.fixture(scope="module")
+def exported(models: dict[str, Predictor], tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """``exported(task, kind)``: a file, which tests leave as it is, and the report of its export; made once."""
+
+    @cache
+    def make(task: str, kind: str) -> tuple[Path, Report]:
+        if kind == "onnx":
+            pytest.importorskip("onnxscript")
+            pytest.importorskip("onnxruntime")
+        path = tmp_path_factory.mktemp(task) / f"model{SUFFIXES[kind]}"
+        return path, export(models[task], kind, path, SIZES[task], dynamic=is_dynamic(task, kind), repeats=1)
+
+    return make
+
+
+def is_dynamic(task: str, kind: str) -> bool:
+    return task != "classification" or kind == "onnx"
 
 
 def runner(path: Path) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
@@ -72,15 +94,10 @@ def assert_agrees(task: str, output: NDArray[np.float32], result: Any) -> None:
 
 @pytest.mark.parametrize("kind", SUFFIXES)
 @pytest.mark.parametrize("task", SIZES)
-def test_a_file_predicts_alike(models: dict[str, Predictor], tmp_path: Path, task: str, kind: str) -> None:
+def test_a_file_predicts_alike(models: dict[str, Predictor], exported: Exported, task: str, kind: str) -> None:
     """Dynamic ones also at another size than they were exported with."""
-    if kind == "onnx":
-        pytest.importorskip("onnxscript")
-        pytest.importorskip("onnxruntime")
-    model, size = models[task], SIZES[task]
-    dynamic = task != "classification" or kind == "onnx"
-    path = tmp_path / f"model{SUFFIXES[kind]}"
-    report = export(model, kind, path, size, dynamic=dynamic, repeats=1)
+    model, size, dynamic = models[task], SIZES[task], is_dynamic(task, kind)
+    path, report = exported(task, kind)
     assert report.difference < 1e-4
     run = runner(path)
     sizes = [size, (72, 49)] if dynamic and task != "classification" else [size]
@@ -130,13 +147,15 @@ def test_pooling_as_matrices(size: tuple[int, int], shape: tuple[int, int]) -> N
 
 
 def test_a_counter_runs_without_torch(
-    models: dict[str, Predictor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    models: dict[str, Predictor],
+    exported: Exported,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """docs/run_onnx_crowd.py, in a process in which torch cannot be imported; and what the document shows beside it."""
-    pytest.importorskip("onnxscript")
-    pytest.importorskip("onnxruntime")
     model = models["crowd_counting"]
-    export(model, "onnx", tmp_path / "crowd.onnx", (48, 64), dynamic=True, repeats=1)
+    shutil.copy(exported("crowd_counting", "onnx")[0], tmp_path / "crowd.onnx")
     Image.fromarray(photo((50, 75))).save(tmp_path / "photo.png")
     script = ROOT / "docs" / "run_onnx_crowd.py"
     assert len(script.read_text().splitlines()) <= 20
@@ -151,7 +170,7 @@ def test_a_counter_runs_without_torch(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "crowd.onnx").rename("ean.onnx")
     exec(compile(block, "deployment.md", "exec"), {})
-    assert capsys.readouterr().out == "None [48, 64]\n"
+    assert capsys.readouterr().out == f"None {list(SIZES['crowd_counting'])}\n"
 
 
 def test_descriptions_are_json(models: dict[str, Predictor]) -> None:

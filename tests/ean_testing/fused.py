@@ -49,12 +49,16 @@ def images(name: str, batch: int = 1) -> torch.Tensor:
     return torch.randn(batch, 3, *NETWORKS[name][3], generator=generator)
 
 
+def has_sge(net: StagedBackbone) -> bool:
+    return net.attention is not None and net.attention["type"] == "SGE"
+
+
 def reference(net: StagedBackbone, x: torch.Tensor) -> list[torch.Tensor]:
     """The network's outputs; with SGE, which divides by small deviations, of its float64 copy.
 
     The float32 network's own error can exceed 1e-5 there.
     """
-    if net.attention is not None and net.attention["type"] == "SGE":
+    if has_sge(net):
         return [out.float() for out in copy.deepcopy(net).double()(x.double())]
     return list(net(x))
 
@@ -67,4 +71,4 @@ def difference(got: torch.Tensor, expected: torch.Tensor) -> float:
 
 def tolerance(net: StagedBackbone, x: torch.Tensor, expected: list[torch.Tensor]) -> float:
     """1e-5, or twice the float32 network's own error where SGE makes that larger."""
-    return max(1e-5, 2 * max(map(difference, net(x), expected)))
+    return max(1e-5, 2 * max(map(difference, net(x), expected))) if has_sge(net) else 1e-5

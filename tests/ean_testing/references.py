@@ -123,7 +123,7 @@ def randomize(module: nn.Module, seed: int = 0) -> None:
 
     for parameter in module.parameters():
         # fan-in scaling keeps a deep network's activations, and an attention's masks, in a lively range
-        normal(parameter, 0, 1 if parameter.dim() == 1 else parameter[0].numel() ** -0.5)
+        normal(parameter, 0, 1 if parameter.dim() < 2 else parameter[0].numel() ** -0.5)
     for norm in (m for m in module.modules() if isinstance(m, _BatchNorm)):
         normal(norm.weight, 1, 0.2)
         normal(norm.bias, 0, 0.2)

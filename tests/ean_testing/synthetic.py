@@ -1,6 +1,7 @@
 """A search without a network: a reward of 12 bits whose optimum is known, and a search to be killed."""
 
-import sys
+import contextlib
+import io
 from pathlib import Path
 
 from ean_core.scheme import ConnectionScheme
@@ -28,6 +29,7 @@ def reward(scheme: ConnectionScheme) -> float:
     return Reward()(scheme, {"accuracy": accuracy(scheme)})
 
 
-if __name__ == "__main__":  # work_dir strategy steps: what the resume test kills
-    strategy = build_strategy(sys.argv[2], BLOCKS, seed=3)
-    search(strategy, evaluate, int(sys.argv[3]), 3, Path(sys.argv[1]), resume=True, draw=False)
+def begin_or_resume(work_dir: Path, steps: int) -> None:
+    """What the resume test kills."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        search(build_strategy("policy_gradient", BLOCKS, seed=3), evaluate, steps, 3, work_dir, resume=True, draw=False)

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from ean_core.checkpoint import read_checkpoint
 from ean_core.engine import ReseedHook, reproduce, seed_worker
 from ean_core.files import read_json_lines
+from ean_testing.runs import interrupt
 
 ROOT = Path(__file__).resolve().parents[2]
 ITERATIONS = 4  # of an epoch
@@ -87,19 +88,10 @@ def test_killed_in_an_epoch_and_resumed(tmp_path, finished, train, config, tiny)
     assert_same_run(tmp_path, finished)
 
 
-def test_interrupted_and_resumed_with_workers(tmp_path, train, monkeypatch):
+def test_interrupted_and_resumed_with_workers(tmp_path, train):
     options = ["train_dataloader.num_workers=2", "train_cfg.max_epochs=2"]
     through = train(tmp_path / "through", *options)
-
-    def interrupt(self, runner, *args, **kwargs):
-        if runner.iter == ITERATIONS + 1:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ReseedHook, "after_train_iter", interrupt)
-        with pytest.raises(SystemExit) as stopped:
-            train(tmp_path / "stopped", *options)
-    assert stopped.value.code == 130
+    interrupt(lambda: train(tmp_path / "stopped", *options), ITERATIONS + 1)
     assert_same_run(train(tmp_path / "stopped", *options, "--resume"), through)
 
 

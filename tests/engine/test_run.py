@@ -159,7 +159,8 @@ def test_fuse_with_a_head():
     torch.manual_seed(0)
     init_default_scope("mmseg")
     shape = {"in_channels": 2048, "in_index": 0, "channels": 16, "num_classes": 5}
-    head = MODELS.build({"type": "FCNHead", **shape, "norm_cfg": {"type": "BN"}})
+    loss = {"type": "CrossEntropyLoss", "avg_non_ignore": True}
+    head = MODELS.build({"type": "FCNHead", **shape, "norm_cfg": {"type": "BN"}, "loss_decode": loss})
     backbone = EANResNet(50, attention={"type": "SE", "reduction": 16}, scheme="100-1011-010011-011")
     inputs = torch.randn(2, 3, 48, 48)
     assert_fuses(nn.Sequential(backbone, head), lambda m: m(inputs))

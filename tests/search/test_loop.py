@@ -1,10 +1,7 @@
 """The loop on a synthetic reward: log, cache, refusal, kills."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,9 +15,8 @@ from ean_core.search.log import SearchLog
 from ean_core.search.loop import search
 from ean_core.search.reward import Reward, build_reward
 from ean_core.strategies.base import build_strategy
-from ean_testing.synthetic import BLOCKS, OPTIMUM, accuracy, evaluate
-
-ROOT = Path(__file__).resolve().parents[2]
+from ean_testing.fresh import CONTEXT
+from ean_testing.synthetic import BLOCKS, OPTIMUM, accuracy, begin_or_resume, evaluate
 
 
 class Counting:
@@ -191,14 +187,14 @@ def test_killed_at_several_points_a_search_ends_with_the_same_log(tmp_path: Path
     run(tmp_path / "whole", 25)
     whole = (tmp_path / "whole" / "search.jsonl").read_bytes()
     log = tmp_path / "killed" / "search.jsonl"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "ean_testing.synthetic", str(log.parent), "policy_gradient", "25"]
     for part in (0.01, 0.35, 0.7):  # of the log
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
-        while process.poll() is None and (not log.is_file() or log.stat().st_size < part * len(whole)):
+        process = CONTEXT.Process(target=begin_or_resume, args=(log.parent, 25))
+        process.start()
+        while process.is_alive() and (not log.is_file() or log.stat().st_size < part * len(whole)):
             time.sleep(0.001)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() in (-signal.SIGKILL, 0)
+        process.kill()
+        process.join()
+        assert process.exitcode in (-signal.SIGKILL, 0)
         assert whole.startswith(log.read_bytes())
     run(log.parent, 25, resume=True)
     for file in ("search.jsonl", "scheme.json"):

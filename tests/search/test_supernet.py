@@ -7,7 +7,8 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
-from torch import multiprocessing, nn
+from torch import nn
+from torch.multiprocessing.spawn import start_processes
 from torch.utils.data import TensorDataset
 
 from ean_core import ConnectionScheme
@@ -114,7 +115,7 @@ def test_build_runner_prepares_distributed_training(monkeypatch: pytest.MonkeyPa
 
 
 def test_two_processes_agree(tmp_path: Path) -> None:
-    multiprocessing.spawn(train_a_supernet, (str(tmp_path),), nprocs=2)
+    start_processes(train_a_supernet, (str(tmp_path),), nprocs=2, start_method="forkserver")
     (seen, weights), (others, copies) = (torch.load(tmp_path / f"{rank}.pth") for rank in (0, 1))
     assert seen == others == [f"loss {sample_scheme(BLOCKS, 5, i)}" for i in range(8)]
     assert any("0" in text for text in seen)  # a stage without connection

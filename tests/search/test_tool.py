@@ -2,9 +2,6 @@
 
 import json
 import shutil
-import socket
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +19,7 @@ from ean_core.checkpoint import read_checkpoint
 from ean_core.engine import SaveHook
 from ean_core.files import read_json_lines
 from ean_core.search.reward import Reward, build_reward
+from ean_testing.fresh import run_two_ranks
 from ean_testing.runs import new_name
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -314,22 +312,12 @@ def test_a_pareto_front_is_reported(copied: Path, search: Run, capsys: pytest.Ca
 
 
 def test_two_processes_write_the_log_of_one(finished: Path, data: Path, tmp_path: Path) -> None:
-    """Under torchrun each process evaluates its share of a step; log and result are those of a single process."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    launch = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master-port", port, "tools/search.py", CONFIG]
+    """As under torchrun, each evaluates its share of a step; log and result are those of a single process."""
     arguments = ["--data-root", str(data), "--steps", "6", "--work-dir", str(tmp_path), "--launcher", "pytorch"]
     named = f"search.supernet={finished / 'supernet' / 'last.pth'}"
-    run = subprocess.run(
-        [sys.executable, *launch, *arguments, "--cfg-options", *OPTIONS, named],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.count("written") == 1  # one process speaks
+    ranks = run_two_ranks(ROOT / "tools" / "search.py", CONFIG, *arguments, "--cfg-options", *OPTIONS, named)
+    assert [rank.status for rank in ranks] == [0, 0], ranks[0].err
+    assert [rank.out.count("written") for rank in ranks] == [1, 0]  # one process speaks
     for name in ("search.jsonl", "scheme.json"):
         assert (tmp_path / name).read_bytes() == (finished / name).read_bytes()
 

@@ -1,10 +1,10 @@
-import multiprocessing
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from ean_testing.fresh import CONTEXT
 from ean_testing.processes import make_scenes
 from segmentation.check import check_voc
 from segmentation.toy_scenes import HUES, draw_scene, make_toy_voc
@@ -80,9 +80,8 @@ def test_bad_arguments(tmp_path, arguments):
 
 def test_two_processes_at_once(tmp_path):
     root = tmp_path / "shared"
-    context = multiprocessing.get_context("spawn")
-    barrier, queue = context.Barrier(2), context.Queue()
-    workers = [context.Process(target=make_scenes, args=(root, barrier, queue)) for _ in range(2)]
+    barrier, queue = CONTEXT.Barrier(2), CONTEXT.Queue()
+    workers = [CONTEXT.Process(target=make_scenes, args=(root, barrier, queue)) for _ in range(2)]
     for worker in workers:
         worker.start()
     (made,) = {queue.get(timeout=60) for _ in workers}

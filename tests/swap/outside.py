@@ -36,7 +36,7 @@ cfg.model.backbone = dict(
 cfg.work_dir = "run"
 cfg.model.data_preprocessor.size = (64, 64)
 cfg.train_cfg = dict(type="IterBasedTrainLoop", max_iters=2, val_interval=2)
-cfg.default_hooks.checkpoint.interval = 2
+cfg.default_hooks.checkpoint.update(interval=2, save_optimizer=False)
 for part in ("train", "val", "test"):
     loader = cfg[f"{part}_dataloader"]
     loader.update(num_workers=0, persistent_workers=False, batch_size=2 if part == "train" else 1)
@@ -53,6 +53,8 @@ for part in ("train", "val", "test"):
             step["scale"] = (64, 64)
         elif step["type"] == "RandomCrop":
             step["crop_size"] = (64, 64)
+        elif step["type"] == "Pad":
+            step["size"] = (64, 64)
 
 runner = Runner.from_cfg(cfg)
 before = {name: value.clone() for name, value in runner.model.state_dict().items()}

@@ -1,9 +1,8 @@
 """tools/convert_weights.py: a converted file loads completely; a file that does not fit changes nothing."""
 
 import importlib.util
-import subprocess
-import sys
 from collections.abc import Callable
+from multiprocessing.pool import Pool
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 
 from ean_core import EANResNet
 from ean_core.checkpoint import read_checkpoint, write_checkpoint
+from ean_testing.fresh import run_program
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "convert_weights.py"
 
@@ -107,9 +107,7 @@ def test_a_mistake_is_one_line_and_writes_nothing(
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a", "b"]
 
 
-def test_as_a_command_from_another_folder(tmp_path: Path) -> None:
-    run = subprocess.run(
-        [sys.executable, str(TOOL), "nowhere.pth", "out.pth"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert (run.returncode, run.stdout, run.stderr) == (2, "", "error: checkpoint 'nowhere.pth' does not exist\n")
+def test_as_a_command_from_another_folder(tmp_path: Path, fresh: Pool) -> None:
+    ran = fresh.apply(run_program, (TOOL, "nowhere.pth", "out.pth"), {"folder": tmp_path})
+    assert ran[:3] == (2, "", "error: checkpoint 'nowhere.pth' does not exist\n")
     assert list(tmp_path.iterdir()) == []

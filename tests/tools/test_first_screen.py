@@ -13,9 +13,16 @@ import pytest
 
 from ean_core.checkpoint import read_checkpoint
 from ean_core.engine.cli import add_config_options, repeated
+from ean_testing.documents import documents, tool_commands
+from ean_testing.fresh import run_program
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = sorted(path.name for path in (ROOT / "tools").glob("*.py"))
+COMMANDS = tool_commands(documents())
+
+
+def test_documents_call_tools_that_exist():
+    assert {command.split()[0] for command in COMMANDS} <= {f"tools/{name}" for name in TOOLS}
 
 
 def run(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -25,13 +32,23 @@ def run(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str
 
 
 @pytest.mark.parametrize("name", TOOLS)
-def test_help_fits_a_screen(name):
-    shown = run(ROOT / "tools" / name, "--help")
-    assert (shown.returncode, shown.stderr) == (0, "")
-    lines = shown.stdout.splitlines()
+def test_help_fits_a_screen_and_has_the_documents_options(name, fresh):
+    status, out, err, _ = fresh.apply(run_program, (ROOT / "tools" / name, "--help"))
+    assert (status, err) == (0, "")
+    calls = [command for command in COMMANDS if command.split()[0] == f"tools/{name}"]
+    named = {option for command in calls for option in re.findall(r"(?<= )--[a-z-]+", command)}
+    assert {option for option in named if option not in out} == set()
+    lines = out.splitlines()
     assert len(lines) <= 50
     assert max(map(len, lines)) <= 120
-    assert f"example: python tools/{name}" in shown.stdout
+    assert f"example: python tools/{name}" in out
+
+
+def test_help_is_that_of_the_command(fresh, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    tool = ROOT / "tools" / "train.py"
+    done = run(tool, "--help")
+    assert fresh.apply(run_program, (tool, "--help"))[:3] == (done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture(scope="module")
