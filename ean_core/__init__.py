@@ -7,7 +7,7 @@ The backbones are registered with this import. What runs trainings and searches 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from ean_core.backbones import EANCifarResNet, EANResNet
+from ean_core.backbones import EANCifarResNet, EANResNet, Plugged
 from ean_core.scheme import ConnectionScheme
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ __all__ = [
     "ConnectionScheme",
     "EANCifarResNet",
     "EANResNet",
+    "Plugged",
     "__version__",
     "build_attention",
     "evaluate",

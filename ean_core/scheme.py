@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,23 +34,29 @@ class ConnectionScheme:
             raise UserError("a connection scheme needs at least one stage and one block in every stage")
 
     @classmethod
-    def parse(cls, text: str | os.PathLike[str] | ConnectionScheme, blocks: Sequence[int]) -> ConnectionScheme:
+    def parse(
+        cls,
+        text: str | os.PathLike[str] | ConnectionScheme,
+        blocks: Sequence[int],
+        points: Sequence[str] | None = None,
+    ) -> ConnectionScheme:
         """Read a scheme for a network with ``blocks[i]`` blocks in stage ``i``.
 
         Args:
             text: ``"100-1011-010011-011"``, the same without dashes, ``"full"``, ``"none"``, a published
                 name such as ``"paper/cifar100-se-a"``, the path of a ``scheme.json``, or a scheme.
             blocks: The number of blocks of each stage.
+            points: The names of the network's points, which those in a ``scheme.json`` have to equal.
 
         Raises:
-            UserError: The text is none of these, or does not fit ``blocks``.
+            UserError: The text is none of these, or does not fit ``blocks`` or ``points``.
             FileNotFoundError: The text names a ``.json`` file that does not exist.
         """
         blocks = tuple(blocks)
         if isinstance(text, cls):
             return text._fitting(blocks, str(text))
         if isinstance(text, os.PathLike):
-            return cls.parse(read_scheme_file(Path(text)), blocks)
+            return cls.parse(read_scheme_file(Path(text), points=points), blocks)
         if not isinstance(text, str):
             raise UserError(
                 f"a connection scheme must be text such as '1-01-11', got {text!r} "
@@ -62,7 +69,7 @@ class ConnectionScheme:
         if text in PUBLISHED:
             return cls.parse(PUBLISHED[text], blocks)
         if text.endswith(".json"):
-            return cls.parse(read_scheme_file(Path(text)), blocks)
+            return cls.parse(read_scheme_file(Path(text), points=points), blocks)
         if not text or set(text) - set("01-"):
             known = ", ".join(sorted(PUBLISHED))
             raise UserError(
@@ -167,16 +174,19 @@ def _shape(blocks: Sequence[int]) -> str:
     return f"{sum(blocks)} bits, {'-'.join(map(str, blocks))} a stage"
 
 
-def read_scheme_file(path: Path, attention: Mapping[str, Any] | None = None) -> str:
+def read_scheme_file(
+    path: Path, attention: Mapping[str, Any] | None = None, points: Sequence[str] | None = None
+) -> str:
     """The scheme string of a ``scheme.json``.
 
     Args:
         path: The file.
         attention: The config of the attention that the scheme is for; ``None``: any.
+        points: The names of the points that the scheme is for; ``None``: any.
 
     Raises:
         FileNotFoundError: There is no such file.
-        UserError: The file holds no scheme, or one that was searched with another attention.
+        UserError: The file holds no scheme, or one that was searched with another attention or at other points.
     """
     if not path.is_file():
         raise FileNotFoundError(f"scheme file '{path}' does not exist")
@@ -193,4 +203,17 @@ def read_scheme_file(path: Path, attention: Mapping[str, Any] | None = None) -> 
             f"the scheme in '{path}' was searched with the attention {searched}, not {dict(attention)}: take a config "
             "with that attention, or give the 0s and 1s themselves"
         )
+    searched = content.get("points")
+    if points is not None and searched is not None and list(points) != searched:
+        pairs = enumerate(itertools.zip_longest(searched, points))
+        different = [(i, *pair) for i, pair in pairs if pair[0] != pair[1]]
+        i, before, now = different[0]
+        raise UserError(
+            f"the scheme in '{path}' was searched at {len(searched)} points, and this network has {len(points)}: "
+            f"{len(different)} differ, first point {i + 1}, which was {_quoted(before)} and is {_quoted(now)}"
+        )
     return scheme
+
+
+def _quoted(name: str | None) -> str:
+    return "missing" if name is None else f"'{name}'"

@@ -24,7 +24,7 @@ def print_table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
     """Print numbers by row and column to two decimals (integers whole)."""
     table = Table(title=title, title_justify="left")
     columns = list(next(iter(rows.values())))
-    table.add_column("")
+    table.add_column("", overflow="fold")
     for column in columns:
         table.add_column(column, justify="right")
     for name, values in rows.items():

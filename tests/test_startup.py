@@ -48,6 +48,7 @@ HOMES = {
     "ConnectionScheme": "ean_core.scheme",
     "EANCifarResNet": "ean_core.backbones.cifar_resnet",
     "EANResNet": "ean_core.backbones.resnet",
+    "Plugged": "ean_core.backbones.plugged",
     "build_attention": "ean_core.attention.base",
     "evaluate": "ean_core.engine.testing",
     "fuse": "ean_core.deploy.fuse",

@@ -15,7 +15,8 @@ OUTSIDE = ("tools", "ean_testing", "configs", "benchmarks")
 # ean_core imports nothing but these and the standard library; a room may add to them.
 CORE = ("ean_core", "torch", "numpy", "mmengine", "mmcv.cnn")
 ADDED = {
-    "analysis": ("scipy", "pytorch_grad_cam"),
+    "backbones": ("torchvision", "timm"),
+    "analysis": ("scipy", "pytorch_grad_cam", "torchvision", "timm"),
     "figures": ("matplotlib",),
     "inference": ("PIL", "cv2", "rich", "onnx", "onnxruntime"),
     "search": ("rich",),

@@ -26,8 +26,12 @@ from ean_core.timing import interleave, ratio, synchronizer
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def build(path: str) -> nn.Module:
+def build(path: str, **options: Any) -> nn.Module:
     """The model of a config with random weights and lively batch norms, in evaluation mode. No data has to exist.
+
+    Args:
+        path: The config.
+        options: Changes to it, by dotted name.
 
     Raises:
         FileNotFoundError, UserError: There is no such config, or it has no model.
@@ -35,6 +39,7 @@ def build(path: str) -> nn.Module:
     cfg = read_config(Path(path))
     if "model" not in cfg:
         raise UserError(f"'{path}' has no model: name a config of configs/cls, configs/seg or configs/crowd")
+    cfg.merge_from_dict(options)
     find_application(cfg).configure_prediction(cfg, None)  # also registers what its models are made of
     torch.manual_seed(0)
     return build_model(cfg).eval()

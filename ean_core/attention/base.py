@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import torch
@@ -49,11 +51,33 @@ class ChannelAttention(Attention):
         return x * mask[:, :, None, None], state
 
 
+class Foreign(Attention):
+    """A module of another library or of one's own, without a state: from (N, C, H, W) to the same shape.
+
+    Args:
+        module: The module.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: torch.Tensor, state: State = None) -> tuple[torch.Tensor, State]:
+        """Recalibrate ``x`` (N, C, H, W)."""
+        y = self.module(x)
+        if not isinstance(y, torch.Tensor) or y.shape != x.shape:
+            got = tuple(y.shape) if isinstance(y, torch.Tensor) else type(y).__name__
+            raise UserError(f"{type(self.module).__name__} makes {got} of {tuple(x.shape)}: attention keeps the shape")
+        return y, state
+
+
 def build_attention(config: Mapping[str, Any], channels: int) -> Attention:
     """Build a module from its dict, e.g. ``build_attention(dict(type="SE", reduction=16), channels=256)``.
 
     Args:
-        config: ``type`` (a registered name, or ``"module.Class"`` of one's own) and the module's options.
+        config: ``type`` and the module's options. The type is a registered name, or ``"module.Class"`` of one's own: an
+            :class:`Attention`, or any ``nn.Module`` that keeps the shape (N, C, H, W) of its input and takes its
+            channels as the first argument, such as ``"timm.layers.EcaModule"``.
         channels: Number of channels ``C`` of the branch that it re-weights.
 
     Raises:
@@ -62,10 +86,17 @@ def build_attention(config: Mapping[str, Any], channels: int) -> Attention:
     options = dict(config)
     name = options.pop("type", None)
     cls = ATTENTION.get(name) if isinstance(name, str) else None
-    if not (isinstance(cls, type) and issubclass(cls, Attention)):
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
         known = ", ".join(sorted(ATTENTION.module_dict))
-        raise UserError(f"unknown attention {name!r}: known are {known}, and your own as 'module.Class'")
+        package = name.split(".")[0] if isinstance(name, str) and "." in name else None
+        there = package is None or package in sys.modules or find_spec(package) is not None
+        missing = "" if there else f"; there is no package '{package}' here"
+        raise UserError(f"unknown attention {name!r}: known are {known}, and your own as 'module.Class'{missing}")
+    wrong: tuple[type[Exception], ...] = (TypeError,)
     try:
-        return cls(channels=channels, **options)
-    except TypeError as error:
+        if issubclass(cls, Attention):
+            return cls(channels=channels, **options)
+        wrong = (TypeError, ValueError, RuntimeError, AssertionError)
+        return Foreign(cls(channels, **options))
+    except wrong as error:
         raise UserError(f"attention {name}: {error}") from error

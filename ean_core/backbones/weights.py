@@ -14,6 +14,7 @@ from torch import nn
 from ean_core.attention import Attention
 from ean_core.checkpoint import read_checkpoint
 from ean_core.errors import UserError
+from ean_core.plug import Plugs
 
 # The authors' names (ImageNet code) -> ours, applied in this order.
 AUTHORS_NAMES = [
@@ -120,6 +121,8 @@ def load_backbone(backbone: nn.Module, source: Mapping[str, Any]) -> LoadReport:
     tensors, own = convert_state_dict(source), backbone.state_dict()
     tensors = fold_conv_biases(tensors, keep=own.keys())
     attention = attention_keys(backbone)
+    for state in (tensors, own):
+        state.pop("plugged.recipe", None)  # it says how a network is plugged
     counters = {key for key in own if key.endswith("num_batches_tracked")}  # absent from old files, and unused
     report = LoadReport(
         loaded=[key for key in own if key in tensors],
@@ -153,31 +156,46 @@ def load_backbone(backbone: nn.Module, source: Mapping[str, Any]) -> LoadReport:
 
 
 def load_pretrained(backbone: nn.Module, source: str) -> LoadReport:
-    """Load a backbone from a file, or from ``torchvision://resnet50`` where there is a network.
+    """Load a backbone from a file, or from ``torchvision://resnet50`` or ``timm://resnet50`` where there is a network.
 
     Raises:
         FileNotFoundError: The file does not exist, or the download failed.
         UserError: The checkpoint cannot be read or does not cover the backbone.
     """
-    if source.startswith("torchvision://"):
-        # MMEngine's runner imports OpenCV, for which `import ean_core` need not wait.
-        from mmengine.runner.checkpoint import get_torchvision_models
-
-        try:
-            url = get_torchvision_models()[source.removeprefix("torchvision://")]
-            checkpoint = torch.hub.load_state_dict_from_url(url, map_location="cpu", weights_only=True)
-        except OSError as error:  # urllib's errors are OSErrors
-            raise FileNotFoundError(
-                f"the pretrained weights '{source}' could not be downloaded ({error}): fetch the file where there is a "
-                "network and pass its path instead"
-            ) from error
-        except KeyError as error:
-            raise UserError(f"torchvision has no pretrained weights named '{source}'") from error
-    else:
-        checkpoint = read_checkpoint(source)
+    kind, found, name = source.rpartition("://")
+    fetch = {"torchvision": _from_torchvision, "timm": _from_timm}.get(kind) if found else None
+    try:
+        checkpoint = read_checkpoint(source) if fetch is None else fetch(name)
+    except OSError as error:  # urllib's errors are OSErrors
+        if fetch is None:
+            raise
+        raise FileNotFoundError(
+            f"the pretrained weights '{source}' could not be downloaded ({error}): fetch the file where there is a "
+            "network and pass its path instead"
+        ) from error
     report = load_backbone(backbone, checkpoint)
     print_log(f"{source}: {report}", logger="current")
     return report
+
+
+def _from_torchvision(name: str) -> dict[str, Any]:
+    # MMEngine's runner imports OpenCV, for which `import ean_core` need not wait.
+    from mmengine.runner.checkpoint import get_torchvision_models
+
+    known = get_torchvision_models()
+    if name not in known:
+        raise UserError(f"torchvision has no pretrained weights named 'torchvision://{name}'")
+    return torch.hub.load_state_dict_from_url(known[name], map_location="cpu", weights_only=True)
+
+
+def _from_timm(name: str) -> dict[str, Any]:
+    import timm
+
+    try:
+        with torch.device("cpu"):
+            return timm.create_model(name, pretrained=True).state_dict()
+    except RuntimeError as error:
+        raise UserError(f"timm has no pretrained weights for '{name}': {error}") from error
 
 
 def _without_numbers(key: str) -> str:
@@ -186,10 +204,10 @@ def _without_numbers(key: str) -> str:
 
 
 def attention_keys(backbone: nn.Module) -> set[str]:
-    """Names of the parameters that belong to attention modules."""
+    """Names of the parameters that belong to attention modules, or to what was plugged into the network."""
     return {
         f"{name}.{key}"
         for name, module in backbone.named_modules()
-        if isinstance(module, Attention)
+        if isinstance(module, Attention | Plugs)
         for key in module.state_dict()
     }

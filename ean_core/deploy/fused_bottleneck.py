@@ -109,7 +109,7 @@ class Perceptron(nn.Module):
 
 def add_perceptron(attention: Attention) -> None:
     """Give SE and DIA their weights as one :class:`Perceptron`; others are left alone."""
-    if type(attention) is SE:
+    if type(attention) is SE and attention.fc1.bias is not None:
         attention.perceptron = Perceptron([(attention.fc1, attention.fc2)])
     elif type(attention) is DIA:
         of_y: list[Any] = list(attention.input_gates)

@@ -11,7 +11,7 @@ from typing import Any
 from mmengine.config import Config
 
 from ean_core.application import find_application
-from ean_core.engine.models import blueprint
+from ean_core.engine.models import blueprint, point_names
 from ean_core.errors import UserError
 from ean_core.scheme import read_scheme_file
 
@@ -59,7 +59,8 @@ def load_config(
         backbone = cfg.model.backbone
         backbone.scheme = scheme
         if scheme.endswith(".json"):
-            backbone.scheme = read_scheme_file(Path(scheme), backbone.get("attention"))
+            points = point_names(backbone)
+            backbone.scheme = read_scheme_file(Path(scheme), backbone.get("attention"), points)
     if pretrained is not None:
         cfg.model.backbone.init_cfg = {"type": "Pretrained", "checkpoint": _weights(pretrained, cfg)}
     if amp:

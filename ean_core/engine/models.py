@@ -11,7 +11,9 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
+from ean_core.backbones.plugged import WEIGHTS
 from ean_core.errors import building
+from ean_core.plug import find_plugged
 
 
 def build_model(cfg: Config) -> nn.Module:
@@ -25,9 +27,7 @@ def build_model(cfg: Config) -> nn.Module:
     """
     options = copy.deepcopy(cfg.model)
     for part in (options, options.get("backbone", {})):
-        for key in ("init_cfg", "pretrained"):
-            if part.get(key):
-                part[key] = None
+        _without_weights(part)
     with building("model"), DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
         model: nn.Module = MODELS.build(options)
     return model
@@ -39,8 +39,28 @@ def blueprint(backbone: Mapping[str, Any]) -> Any:
     Raises:
         UserError: An unknown type, or an option that does not fit.
     """
+    options = {**copy.deepcopy(dict(backbone)), "init_cfg": None}
+    _without_weights(options)
     with building("model.backbone"), torch.device("meta"):
-        return MODELS.build({**copy.deepcopy(dict(backbone)), "init_cfg": None})
+        return MODELS.build(options)
+
+
+def point_names(backbone: Mapping[str, Any]) -> list[str] | None:
+    """The names of the points of a network that a config plugs; ``None`` for other backbones.
+
+    Raises:
+        UserError: An unknown type, or an option that does not fit.
+    """
+    plugs = find_plugged(blueprint({**backbone, "scheme": "none"})) if "network" in backbone else None
+    return None if plugs is None else plugs.points.names
+
+
+def _without_weights(options: dict[str, Any]) -> None:
+    """Name no weights to begin with, neither in a config nor in that of the network that it plugs."""
+    for part in (options, options.get("network")):
+        for key in WEIGHTS:
+            if isinstance(part, dict) and part.get(key):
+                part[key] = None
 
 
 def feature_channels(backbone: Mapping[str, Any]) -> list[int]:
@@ -49,4 +69,6 @@ def feature_channels(backbone: Mapping[str, Any]) -> list[int]:
     Raises:
         UserError: An unknown type, or an option that does not fit.
     """
-    return [features.shape[1] for features in blueprint(backbone).eval()(torch.empty(1, 3, 64, 64, device="meta"))]
+    network = blueprint(backbone)
+    network.eval()
+    return [features.shape[1] for features in network(torch.empty(1, 3, 64, 64, device="meta"))]

@@ -13,7 +13,7 @@ from mmengine.registry import HOOKS
 from rich.progress import Progress
 
 from ean_core.engine.runner import unwrap
-from ean_core.plug import Pluggable
+from ean_core.plug import Pluggable, find_pluggable
 from ean_core.terminal import progress_bar
 
 
@@ -99,11 +99,13 @@ def header(runner: Any, test: bool = False) -> str:
     lines = {"config": cfg.filename or "-", "task": cfg.get("task", "-")}
     backbone, head = getattr(model, "backbone", None), getattr(model, "decode_head", None)
     options = cfg.model.get("module", cfg.model).get("backbone", {})
-    parts = [type(model).__name__, f"{type(backbone).__name__}-{options.get('depth', '')}".rstrip("-")]
+    options = options.get("network", options)
+    name = options.get("name") or f"{type(backbone).__name__}-{options.get('depth', '')}".rstrip("-")
+    parts = [type(model).__name__, name]
     parts += [type(head).__name__] if head is not None else []
     number = sum(p.numel() for p in model.parameters()) / 1e6
     lines["model"] = f"{' / '.join(parts)}, {number:.3f} M parameters"
-    network = next((module for module in model.modules() if isinstance(module, Pluggable)), None)
+    network = find_pluggable(model) if any(isinstance(module, Pluggable) for module in model.modules()) else None
     if network is not None:
         attention, scheme = network.attention, network.scheme
         shared = "one module per stage" if network.sharing == "stage" else "a module in every connected block"

@@ -14,11 +14,14 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import MODELS, TASK_UTILS, WEIGHT_INITIALIZERS, Registry
+from torch import nn
 
 from ean_core.application import TASKS
 from ean_core.attention.base import ATTENTION
 from ean_core.errors import UserError
 
+LIBRARIES = ("timm", "torchvision")
+RULES = ("residual", "convolutions", "named")  # for points of a plugged network: they build nothing
 CONSTANTS = {"inf": float("inf"), "nan": float("nan")}
 
 
@@ -103,6 +106,8 @@ def check_types(model: Any, name: str) -> None:
     registries = [r for root in (MODELS, WEIGHT_INITIALIZERS, TASK_UTILS, ATTENTION) for r in _family(root)]
     known = {key: cls for registry in registries for key, cls in registry.module_dict.items()}
     for kind in _types(model):
+        if kind in RULES or _is_library_module(kind):
+            continue
         prefix, _, last = kind.rpartition(".")
         home = getattr(known.get(last), "__module__", "")
         if last not in known or (prefix and prefix.split(".")[0] != home.split(".")[0]):
@@ -110,6 +115,17 @@ def check_types(model: Any, name: str) -> None:
                 f"the config in '{name}' builds '{kind}', which is not a registered model part: if you trust it, name "
                 "its config file before the checkpoint"
             )
+
+
+def _is_library_module(kind: str) -> bool:
+    """Whether it is a class of modules in timm or torchvision, as an attention may be."""
+    if kind.split(".")[0] not in LIBRARIES or "." not in kind:
+        return False
+    try:
+        found = MODELS.get(kind)
+    except RuntimeError:  # there is no such thing
+        return False
+    return isinstance(found, type) and issubclass(found, nn.Module) and found.__module__.split(".")[0] in LIBRARIES
 
 
 def _family(registry: Registry) -> Iterator[Registry]:

@@ -2,6 +2,27 @@
 
 from ean_core.plug.connect import Gate, connect
 from ean_core.plug.pluggable import Connection, Pluggable, find_pluggable, output_channels
+from ean_core.plug.plugged import Plugs, find_plugged, plug, unplug
+from ean_core.plug.points import PlugPoint, Points, find_points
+from ean_core.plug.saving import plug_from
+from ean_core.plug.surgery import squeeze_excite
 from ean_core.plug.walk import forward_schemes
 
-__all__ = ["Connection", "Gate", "Pluggable", "connect", "find_pluggable", "forward_schemes", "output_channels"]
+__all__ = [
+    "Connection",
+    "Gate",
+    "PlugPoint",
+    "Pluggable",
+    "Plugs",
+    "Points",
+    "connect",
+    "find_pluggable",
+    "find_plugged",
+    "find_points",
+    "forward_schemes",
+    "output_channels",
+    "plug",
+    "plug_from",
+    "squeeze_excite",
+    "unplug",
+]

@@ -88,15 +88,11 @@ class Pluggable(Protocol):
 
     @property
     def network(self) -> nn.Module:
-        """The module that computes it all."""
+        """(N, 3, H, W) -> what it computes; for a backbone the feature maps of ``out_indices``."""
         ...
 
     def connections(self) -> Sequence[Connection]:
         """The blocks in the order in which a forward pass computes them."""
-        ...
-
-    def __call__(self, x: torch.Tensor) -> Any:
-        """(N, 3, H, W) -> what the network computes; for a backbone the feature maps of ``out_indices``."""
         ...
 
 
@@ -114,15 +110,20 @@ class Walkable(Pluggable, Protocol):
 
 
 def read_gates(
-    scheme: str | ConnectionScheme | torch.Tensor, blocks: tuple[int, ...]
+    scheme: str | ConnectionScheme | torch.Tensor, blocks: tuple[int, ...], points: Sequence[str] | None = None
 ) -> tuple[ConnectionScheme | None, list[Gate]]:
     """What ``set_scheme`` was given, as a scheme (``None`` for a tensor) and one gate per block.
+
+    Args:
+        scheme: What it was given.
+        blocks: The number of blocks of each stage.
+        points: See :meth:`~ean_core.scheme.ConnectionScheme.parse`.
 
     Raises:
         UserError: The scheme does not fit, or the tensor is not of floats, of shape (number of blocks,).
     """
     if not isinstance(scheme, torch.Tensor):
-        parsed = ConnectionScheme.parse(scheme, blocks)
+        parsed = ConnectionScheme.parse(scheme, blocks, points)
         return parsed, list(parsed.bits)
     if scheme.shape != (sum(blocks),) or not scheme.is_floating_point():
         raise UserError(
@@ -142,6 +143,9 @@ def output_channels(backbone: Any, index: int, option: str) -> int:
     Raises:
         UserError: The backbone does not tell.
     """
+    maps = getattr(getattr(backbone, "plugged", None), "map_channels", None)
+    if maps is not None:
+        return int(maps[index])
     channels = getattr(backbone, "out_channels", None)
     if not isinstance(channels, Sequence):
         raise UserError(f"{option} is needed: {type(backbone).__name__} does not tell its own")
@@ -149,12 +153,13 @@ def output_channels(backbone: Any, index: int, option: str) -> int:
 
 
 def find_pluggable(model: nn.Module) -> Pluggable:
-    """The part of a model that has a connection scheme.
+    """The part of a model that has a connection scheme; the handle, if it is a network of ours that is plugged.
 
     Raises:
         UserError: There is none.
     """
     for module in model.modules():
-        if isinstance(module, Pluggable):
-            return module
+        for part in (getattr(module, "plugged", None), module):
+            if isinstance(part, Pluggable):
+                return part
     raise UserError(f"{type(model).__name__} has no EAN backbone, so it has no connection scheme")

@@ -21,6 +21,7 @@ from ean_core.engine.saving import LAST
 from ean_core.engine.training import train
 from ean_core.errors import UserError
 from ean_core.files import file_digest, make_work_dir, write_atomic
+from ean_core.plug import find_pluggable, find_plugged
 from ean_core.search.evaluator import Evaluator, build_evaluator
 from ean_core.search.loop import LOG, PLOT, SCHEME, search
 from ean_core.search.reward import build_reward
@@ -122,7 +123,7 @@ def trained_supernet(cfg: Config, strategies: Sequence[Mapping[str, Any]]) -> Su
         raise UserError("a supernet has an attention, and every block connected: leave out --scheme")
     reward = build_reward(**plan.get("reward", {}))
     seed = cfg.get("randomness", {}).get("seed") or 0
-    blocks = blueprint(cfg.model.backbone).blocks
+    blocks = find_pluggable(blueprint(cfg.model.backbone)).blocks
     for strategy in strategies:  # mistakes in their options must not wait for the end of the training
         build_strategy(strategy, blocks, seed, lambda gates, step: gates.sum())
     application.evaluation(build_model(cfg), cfg)  # nor must a model that cannot be searched
@@ -134,11 +135,13 @@ def trained_supernet(cfg: Config, strategies: Sequence[Mapping[str, Any]]) -> Su
     if options.get("calibration"):
         options["fuse"] = False  # it needs the norms
     evaluator = build_evaluator(runner, application, **options)
+    plugs = find_plugged(evaluator.backbone.network)
     common = {
         "reward": reward,
         "checkpoint": file_digest(checkpoint),
         "settings": evaluator.settings(),
         "attention": evaluator.backbone.attention,
+        "points": plugs.points.names if plugs else None,
     }
     return Supernet(evaluator, blocks=blocks, seed=seed, checkpoint=checkpoint, common=common)
 
@@ -229,7 +232,8 @@ def _retrain(cfg: Config, scheme: Path, options: Sequence[str]) -> str:
     command = ["python tools/train.py", target, "--scheme", str(scheme), *options]
     if Path(target).is_file():
         other = Config.fromfile(target).model.backbone
-        own = {key: value for key, value in cfg.model.backbone.items() if key not in ("scheme", "init_cfg")}
-        changes = [f"model.backbone.{key}={value}" for key, value in own.items() if other.get(key) != value]
+        own = {key: value for key, value in cfg.model.backbone.items() if key not in ("scheme", "init_cfg", "frozen")}
+        before = _flatten(other)
+        changes = [f"model.backbone.{key}={value}" for key, value in _flatten(own).items() if before.get(key) != value]
         command += ["--cfg-options", *changes] if changes else []
     return " ".join(command)

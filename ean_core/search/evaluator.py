@@ -66,7 +66,8 @@ class Evaluator:
             raise UserError("nothing to evaluate on: there are no batches")
         if fuse and calibration is not None:
             raise UserError("fused batch norms have no statistics to calibrate: choose fuse or calibration")
-        network = backbone.network.eval()
+        network = backbone.network
+        network.eval()
         fast = fuse_model(network) if fuse else network
         if channels_last:
             fast = copy.deepcopy(fast)
@@ -122,7 +123,7 @@ class Evaluator:
         before = self.backbone.scheme
         self.backbone.set_scheme(gates)
         try:
-            return self.loss(self.head(self.backbone(self.preprocess(inputs))), targets)
+            return self.loss(self.head(self.backbone.network(self.preprocess(inputs))), targets)
         finally:
             self.backbone.set_scheme(before or "full")
 
@@ -134,7 +135,7 @@ class Evaluator:
 
         def run(candidate: ConnectionScheme) -> None:
             self._fast.set_scheme(candidate)
-            self._fast(x)
+            self._fast.network(x)
 
         calls = {"with": lambda: run(scheme), "without": lambda: run(ConnectionScheme.none(scheme.blocks))}
         times = interleave(calls, self.latency_repeats, warmup=1, synchronize=synchronizer(x.device))

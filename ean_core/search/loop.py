@@ -35,6 +35,7 @@ def search(
     checkpoint: str = "",
     settings: Mapping[str, Any] | None = None,
     attention: Mapping[str, Any] | None = None,
+    points: Sequence[str] | None = None,
     resume: bool = False,
     caches: Sequence[str | Path] = (),
     draw: bool = True,
@@ -58,6 +59,7 @@ def search(
         checkpoint: The hash of the supernet's checkpoint: :func:`ean_core.files.file_digest`.
         settings: What else the scores depend on: ``evaluator.settings()``.
         attention: The attention's config, for the scheme file.
+        points: The names of the network's points, if it is plugged, for the scheme file.
         resume: Continue the search in ``work_dir``; where there is none yet, begin.
         caches: Logs of other searches whose scores may be used, e.g. of an exhaustive evaluation.
         draw: Write ``search.png``.
@@ -86,6 +88,7 @@ def search(
                 "checkpoint": checkpoint,
                 "settings": settings or {},
                 "attention": attention,
+                "points": None if points is None else list(points),
                 "per_step": per_step,
             },
             default=str,
@@ -202,6 +205,7 @@ def _verdict(
         "scheme": str(winner),
         "blocks": list(strategy.blocks),
         "attention": identity["attention"],
+        **({"points": identity["points"]} if identity["points"] else {}),
         "strategy": identity["strategy"],
         "reward": (final if wins else best)["reward"],
         "accuracy": (final if wins else best).get("accuracy"),

@@ -31,6 +31,13 @@ PARAMETERS = {
     "resnet50_ean_sge_imagenet": 25_584_104,
     "resnet50_share_dia_imagenet": 28_384_612,
     "resnet50_ean_dia_imagenet": 28_384_612,
+    "org_regnet_imagenet": 5_495_976,  # torchvision's
+    "ean_eca_regnet_imagenet": 5_495_976
+    + 3
+    + 3
+    + 5
+    + 5,  # a kernel a stage, of ECA's size for 32, 64, 160, 400 channels
+    "finetune_se_regnet_imagenet": 5_495_976 + sum(2 * c * (c // 4) + c // 4 + c + 1 for c in (32, 64, 160, 400)),
 }
 
 

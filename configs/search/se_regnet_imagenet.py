@@ -1,0 +1,2 @@
+_base_ = "../_base_/search/regnet_imagenet.py"
+model = dict(backbone=dict(attention=dict(type="SE", reduction=4)))

@@ -1,0 +1,47 @@
+"""A network plugged again from what a file says: plugged attention alone, or a checkpoint of a plugged network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import nn
+
+from ean_core.checkpoint import read_checkpoint
+from ean_core.errors import UserError
+from ean_core.plug.plugged import Plugs, plug, unplug
+from ean_core.plug.points import PlugPoint, Points
+
+
+def plug_from(model: nn.Module, path: str | Path) -> nn.Module:
+    """Plug, in place, what :meth:`~ean_core.plug.Plugs.save` wrote, or what a plugged network's checkpoint says of it.
+
+    Args:
+        model: The network, not plugged; its own weights are not touched.
+        path: The file.
+
+    Raises:
+        UserError: The file holds nothing of the kind, or does not fit the network, which is then as it was.
+    """
+    found = read_checkpoint(path)
+    weights = found.get("state_dict", found)
+    names = [name for name in weights if isinstance(name, str)] if isinstance(weights, Mapping) else []
+    key = next((name for name in names if name.endswith("plugged.recipe")), None)
+    try:
+        recipe = json.loads(bytes(weights[key].tolist())) if key else {}
+        example, connected = recipe.pop("example"), recipe.pop("connected")
+        attention, found_points = recipe.pop("attention"), tuple(PlugPoint(**point) for point in recipe.pop("points"))
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise UserError(f"'{path}' does not hold plugged attention: plugged.save(file) writes such files") from None
+    plug(model, attention, Points(found_points, example=tuple(example) if example else None), **recipe)
+    plugs = model.plugged
+    assert isinstance(plugs, Plugs)
+    prefix = str(key).removesuffix("recipe")
+    try:
+        plugs.load_state_dict({name.removeprefix(prefix): weights[name] for name in names if name.startswith(prefix)})
+    except RuntimeError as error:
+        unplug(model)
+        raise UserError(f"'{path}': {str(error).splitlines()[-1].strip()}") from error
+    plugs.set_scheme(connected)
+    return model
