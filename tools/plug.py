@@ -36,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if min(args.batch, args.size, args.repeats) < 1:
         raise UserError("--batch, --size and --repeats must be positive")
+    if (args.scheme or args.option) and not args.attention:
+        raise UserError("--scheme and --option are of an attention: add --attention SE")
     if args.match and args.convolutions:
         raise UserError("points are chosen by --match or by --convolutions, not by both")
     import yaml

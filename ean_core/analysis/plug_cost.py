@@ -39,7 +39,10 @@ def read_network(name: str) -> nn.Module:
         if library == "torchvision":
             from torchvision.models import get_model
 
-            return get_model(rest, weights=None).eval()
+            try:
+                return get_model(rest, weights=None, weights_backbone=None).eval()
+            except TypeError:  # a network without a backbone of its own
+                return get_model(rest, weights=None).eval()
         if library == "timm":
             from timm import create_model
 

@@ -31,7 +31,7 @@ def torchvision_features(
 
     Args:
         name: The network's name in ``torchvision.models``.
-        weights: A file with its weights, or ``"torchvision://NAME"``; the same as a ``Pretrained`` ``init_cfg``.
+        weights: A file with its weights, or ``"DEFAULT"``, torchvision's; the same as a ``Pretrained`` ``init_cfg``.
         out: See :class:`Features`, as the other arguments.
         out_indices: ...
         output_stride: ...
@@ -48,6 +48,7 @@ def torchvision_features(
     names = models.list_models(module=models)
     if name not in names:
         raise UserError(f"torchvision has no network '{name}'{_near(name, names)}")
+    weights = f"torchvision://{name}" if weights == "DEFAULT" else weights
     with torch.device("cpu"):  # some compute numbers of layers with tensors, which must have values
         network = _built(models.get_model, name, options)
         features = Features(

@@ -55,7 +55,11 @@ class Features(BaseModule):
     ) -> None:
         pretrained = isinstance(init_cfg, dict) and init_cfg.get("type") == "Pretrained"
         super().__init__(None if pretrained else init_cfg)
-        self.pretrained: str | None = init_cfg["checkpoint"] if pretrained else None
+        self.pretrained: str | None = init_cfg.get("checkpoint") if pretrained else None
+        out = (out,) if isinstance(out, str) else out
+        out_indices = (out_indices,) if isinstance(out_indices, int) else out_indices
+        if output_stride is not None and (not isinstance(output_stride, int) or output_stride < 1):
+            raise UserError(f"{name}: output_stride is a number such as 8, got {output_stride!r}")
         self.name = name
         self.torchvision: str | None = None
         runs = _run(network, name)

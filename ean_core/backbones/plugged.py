@@ -68,6 +68,8 @@ def Plugged(
     """
     if not isinstance(network, Mapping) or "type" not in network:
         raise UserError(f"Plugged: network is the config of a backbone, with its type, got {network!r}")
+    if size is not None and not isinstance(size, int):
+        raise UserError(f"Plugged: size is the side of a square image, got {size!r}")
     options = dict(network)
     if out_indices is not None:
         options["out_indices"] = out_indices
@@ -75,7 +77,7 @@ def Plugged(
     if init_cfg is not None:
         options |= {key: None for key in WEIGHTS if key in options}
         if isinstance(init_cfg, Mapping) and init_cfg.get("type") == "Pretrained":
-            pretrained = init_cfg["checkpoint"]
+            pretrained = init_cfg.get("checkpoint")
         else:
             options["init_cfg"] = init_cfg
     with torch.device("cpu"):  # on the meta device not every network can be built

@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ean_core.plug import Plugs
+from ean_core.plug.hooks import PointHook
 from ean_core.plug.trace import trace
 
 
@@ -39,10 +40,24 @@ def fold(network: nn.Module, example: torch.Tensor, keep: Plugs | None = None) -
         conv, norm = (cast(Any, network.get_submodule(name)) for name in names)
         once = all(times[name] == 1 and shared[id(network.get_submodule(name))] == 1 for name in names)
         instead = _without_norm(norm)
-        plain = type(conv) is nn.Conv2d and isinstance(norm, _BatchNorm) and norm.running_mean is not None
-        if once and plain and instead is not None and names[0] not in points:
+        if once and can_fold(conv, norm, type(norm)) and instead is not None and names[0] not in points:
             network.set_submodule(names[0], fuse_conv_bn_eval(conv, norm))
             network.set_submodule(names[1], instead)
+
+
+def can_fold(conv: nn.Module, norm: nn.Module, kind: type[nn.Module] = nn.BatchNorm2d) -> bool:
+    """Whether a norm could go into a convolution: both are as torch has them, and nobody's hook sits in between.
+
+    Args:
+        conv: The convolution.
+        norm: The norm.
+        kind: What it has to be besides a batch norm with statistics: exactly this class, or synchronised.
+    """
+    known = type(conv) is nn.Conv2d and isinstance(norm, _BatchNorm) and type(norm) in (kind, nn.SyncBatchNorm)
+    if not known or norm.running_mean is None or conv._parameters.get("weight") is None:  # pruned, weight-normed
+        return False
+    hooks = [*conv._forward_hooks.values(), *norm._forward_pre_hooks.values(), *norm._forward_hooks.values()]
+    return conv.out_channels == norm.num_features and all(isinstance(hook, PointHook) for hook in hooks)
 
 
 def _without_norm(module: nn.Module) -> nn.Module | None:

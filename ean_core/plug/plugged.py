@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,8 +14,10 @@ from ean_core.attention import Attention, State, build_attention
 from ean_core.checkpoint import write_checkpoint
 from ean_core.errors import UserError
 from ean_core.plug.connect import Gate, connect
+from ean_core.plug.hooks import AttachHook, PointHook
 from ean_core.plug.pluggable import read_gates
 from ean_core.plug.points import Points, is_compiled
+from ean_core.plug.recipe import compare_recipe, may_be_missing, write_recipe
 from ean_core.scheme import ConnectionScheme
 
 Carried = tuple[int, State, bool]
@@ -72,18 +72,19 @@ class Plugs(nn.Module):
         super().__init__()
         object.__setattr__(self, "network", network)  # not a child: it is the parent
         self.points, self.blocks = points, points.blocks
-        self.attention, self.sharing, self.start = dict(attention) if attention else None, sharing, start
-        parsed = ConnectionScheme.parse(scheme if attention else "none", self.blocks, points.names)
+        self.attention, self.sharing, self.start = None if attention is None else dict(attention), sharing, start
+        parsed = ConnectionScheme.parse("none" if attention is None else scheme, self.blocks, points.names)
         for i, gate in enumerate(parsed.bits):
-            if attention and gate and self._name(i) not in self._modules:
+            if attention is not None and gate and self._name(i) not in self._modules:
                 built = build_attention(attention, points.points[i].channels)
                 self.add_module(self._name(i), FromIdentity(built) if start == "identity" else built)
         self.built = str(parsed)
         self.use(parsed, list(parsed.bits))
-        self.register_load_state_dict_pre_hook(_drop_recipe)
-        if attention:  # every checkpoint of the network, however it is written, says how to plug it again
-            self.register_state_dict_post_hook(_write_recipe)
-            _write_recipe(self, {}, "", None)
+        self.register_load_state_dict_pre_hook(compare_recipe)
+        self.register_load_state_dict_post_hook(may_be_missing)
+        if attention is not None:  # every checkpoint of the network, however it is written, says how to plug it again
+            self.register_state_dict_post_hook(write_recipe)
+            write_recipe(self, {}, "", None)
 
     def _name(self, i: int) -> str:
         """Of the module of a point."""
@@ -156,18 +157,35 @@ class Plugs(nn.Module):
             self._states[_thread()] = value
 
     def attach(self) -> None:
-        """Hang the hooks into the modules that have the points' names now."""
+        """Hang the hooks into the modules that have the points' names now.
+
+        One in the network does so again when a module has been replaced, as by a conversion to synchronised norms.
+        """
         self.detach()
-        self._handles = [
-            self.network.get_submodule(point.name).register_forward_hook(PointHook(self, i))
+        hung = [
+            (self.network.get_submodule(point.name), PointHook(self, i))
             for i, point in enumerate(self.points)
             if self.attention_of(i) is not None
         ]
+        for module, hook in hung:
+            module.register_forward_hook(hook)
+        if hung:
+            self.network.register_forward_pre_hook(AttachHook(self))
+        self._hung = tuple(module for module, _ in hung)
 
     def detach(self) -> None:
         """Take the hooks away."""
-        for handle in self.__dict__.pop("_handles", ()):
-            handle.remove()
+        for module in (*self.__dict__.pop("_hung", ()), self.network):
+            for hooks in (module._forward_hooks, module._forward_pre_hooks):
+                for key in [k for k, hook in hooks.items() if getattr(hook, "plugs", None) is self]:
+                    del hooks[key]
+
+    @property
+    def recipe(self) -> torch.Tensor:
+        """What :func:`~ean_core.plug.plug_from` reads, as bytes of JSON."""
+        state: dict[str, torch.Tensor] = {}
+        write_recipe(self, state, "", None)
+        return state["recipe"]
 
     def save(self, path: str | Path) -> None:
         """Write what was added, weights and recipe, without the network: for :func:`plug_from`."""
@@ -209,51 +227,12 @@ def _thread() -> int:
     return 0 if torch.compiler.is_compiling() else threading.get_ident()
 
 
-def _write_recipe(plugs: Plugs, state: dict[str, Any], prefix: str, _: Any) -> None:
-    """What :func:`~ean_core.plug.plug_from` reads, as bytes of JSON."""
-    recipe = {
-        "points": [asdict(point) for point in plugs.points],
-        "example": plugs.points.example,
-        "attention": plugs.attention,
-        "scheme": plugs.built,
-        "connected": str(plugs.scheme or plugs.built),
-        "sharing": plugs.sharing,
-        "start": plugs.start,
-    }
-    try:
-        text = json.dumps(recipe)
-    except TypeError as error:
-        raise UserError(f"attention {plugs.attention}: checkpoints take plain values only: {error}") from error
-    state[f"{prefix}recipe"] = torch.tensor(list(text.encode()), dtype=torch.uint8)
-
-
-def _drop_recipe(plugs: Plugs, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """A network that is plugged already needs none."""
-    state.pop(f"{prefix}recipe", None)
-
-
 class PointConnection(NamedTuple):
     """A point as a :class:`~ean_core.plug.pluggable.Connection`, which describes the attributes."""
 
     stage: int
     attention: Attention | None
     gate: Gate
-
-
-class PointHook:
-    """A forward hook that can be copied and pickled with its network.
-
-    Args:
-        plugs: The handle.
-        i: The number of the point.
-    """
-
-    def __init__(self, plugs: Plugs, i: int) -> None:
-        self.plugs, self.i = plugs, i
-
-    def __call__(self, module: nn.Module, args: Any, output: torch.Tensor) -> torch.Tensor:
-        """Recalibrate the module's output."""
-        return self.plugs.at(self.i, output)
 
 
 def plug(
@@ -269,7 +248,7 @@ def plug(
 
     The attention comes after the points' modules: for a residual branch ``f`` the network adds
     ``(a M(f) + (1 - a) 1) * f`` instead of ``f``, Eq. 4 of the EAN paper. New parameters and their keys are those of
-    ``model.plugged``; everything else is untouched, so weights load before or after. Compile afterwards: what
+    ``model.plugged``; everything else is untouched, so weights load before or after, strictly. Compile afterwards: what
     ``torch.compile`` has made of the network before does not see the attention.
 
     Args:
@@ -287,6 +266,13 @@ def plug(
     Raises:
         UserError: Something does not fit; the network is then as it was.
     """
+    if not isinstance(model, nn.Module) or not isinstance(points, Points):
+        raise UserError(
+            "plug(model, attention, points) takes a network and what find_points returned, got "
+            f"{type(model).__name__} and {type(points).__name__}"
+        )
+    if attention is not None and not isinstance(attention, Mapping):
+        raise UserError(f"attention is a dict such as dict(type='SE', reduction=16), got {attention!r}")
     name = type(model).__name__
     if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
         raise UserError(f"{name}: plug into the network before it is wrapped (model.module is inside)")
@@ -335,14 +321,15 @@ def find_plugged(model: nn.Module) -> Plugs | None:
 
 
 def unplug(model: nn.Module) -> nn.Module:
-    """Give back the network as it was before :func:`plug`, in place.
+    """Give back the network, or all those in a model, as it was before :func:`plug`, in place.
 
     Raises:
         UserError: It is not plugged.
     """
-    plugs = find_plugged(model)
-    if plugs is None:
+    found = [module for module in model.modules() if isinstance(module, Plugs)]
+    if not found:
         raise UserError(f"{type(model).__name__} is not plugged")
-    plugs.detach()
-    del plugs.network.plugged
+    for plugs in found:
+        plugs.detach()
+        del plugs.network.plugged
     return model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -66,6 +66,12 @@ class Points:
     def __len__(self) -> int:
         return len(self.points)
 
+    def __getitem__(self, part: slice) -> Points:
+        """Some of the points, their stages counted anew."""
+        kept = self.points[part]
+        stages = sorted({point.stage for point in kept})
+        return replace(self, points=tuple(replace(point, stage=stages.index(point.stage)) for point in kept))
+
     def __str__(self) -> str:
         width = max([len("name"), *(len(point.name) for point in self.points)])
         lines = [f"stage  {'name':{width}}  channels  stride"]
@@ -94,6 +100,8 @@ def find_points(model: nn.Module, example: torch.Tensor, rule: Rule = "residual"
         UserError: The network does not run on the example; it has no residual branch; a rule matches nothing; a module
             is called twice, or is shared, or its output is not (N, C, H, W).
     """
+    if not isinstance(model, nn.Module):
+        raise UserError(f"find_points takes a network, got {getattr(model, '__name__', type(model).__name__)}")
     if not isinstance(example, torch.Tensor) or example.dim() != 4:
         raise UserError(f"an example is a tensor (N, 3, H, W), got {tuple(getattr(example, 'shape', ())) or example!r}")
     if is_compiled(model):

@@ -13,28 +13,35 @@ from ean_core.errors import UserError
 from ean_core.plug.plugged import Plugs, plug, unplug
 from ean_core.plug.points import PlugPoint, Points
 
+LIBRARIES = ("timm", "torchvision")
 
-def plug_from(model: nn.Module, path: str | Path) -> nn.Module:
+
+def plug_from(model: nn.Module, path: str | Path, *, trusted: bool = False) -> nn.Module:
     """Plug, in place, what :meth:`~ean_core.plug.Plugs.save` wrote, or what a plugged network's checkpoint says of it.
 
     Args:
         model: The network, not plugged; its own weights are not touched.
         path: The file.
+        trusted: Whether an attention of another package than this, timm and torchvision may be imported because the
+            file names it: importing runs code.
 
     Raises:
         UserError: The file holds nothing of the kind, or does not fit the network, which is then as it was.
     """
     found = read_checkpoint(path)
-    weights = found.get("state_dict", found)
+    weights = next((found[key] for key in ("state_dict", "model") if isinstance(found.get(key), Mapping)), found)
     names = [name for name in weights if isinstance(name, str)] if isinstance(weights, Mapping) else []
     key = next((name for name in names if name.endswith("plugged.recipe")), None)
     try:
         recipe = json.loads(bytes(weights[key].tolist())) if key else {}
         example, connected = recipe.pop("example"), recipe.pop("connected")
         attention, found_points = recipe.pop("attention"), tuple(PlugPoint(**point) for point in recipe.pop("points"))
+        kind, options = str(attention["type"]), {name: recipe[name] for name in ("scheme", "sharing", "start")}
     except (AttributeError, KeyError, TypeError, ValueError):
         raise UserError(f"'{path}' does not hold plugged attention: plugged.save(file) writes such files") from None
-    plug(model, attention, Points(found_points, example=tuple(example) if example else None), **recipe)
+    if "." in kind and kind.split(".")[0] not in LIBRARIES and not trusted:
+        raise UserError(f"'{path}' names the attention '{kind}', which would be imported: plug_from(..., trusted=True)")
+    plug(model, attention, Points(found_points, example=tuple(example) if example else None), **options)
     plugs = model.plugged
     assert isinstance(plugs, Plugs)
     prefix = str(key).removesuffix("recipe")

@@ -141,6 +141,7 @@ def test_in_mmsegmentations_own_config(tmp_path: Path, fresh: Pool) -> None:
 # Weights
 
 
+@pytest.mark.filterwarnings("ignore:Default ``avg_non_ignore``:UserWarning")
 def test_a_segmentors_checkpoint_loads(tmp_path: Path) -> None:
     """Into the model that has the plugged backbone: its own keys are all there."""
     with DefaultScope.overwrite_default_scope("mmseg"):

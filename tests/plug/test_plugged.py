@@ -188,8 +188,7 @@ def test_weights_load_before_or_after(bare: Any, points: Points, attention: dict
     second = plug(torchvision.models.resnet18(), attention, points)
     missing, unexpected = second.load_state_dict(weights, strict=False)
     assert not unexpected
-    assert missing
-    assert all(key.startswith("plugged.stage") for key in missing)
+    assert not missing
     handle(second).load_state_dict(handle(first).state_dict())
     x = images(1, 32)
     assert torch.equal(first.eval()(x), second.eval()(x))
