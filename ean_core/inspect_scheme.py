@@ -75,6 +75,10 @@ def inspect_files(model: Sequence[str], images: str, limit: int, path: Path) -> 
     save_figure(scheme_rows(rows), path, dpi=DPI)
     write_atomic(path.with_suffix(".csv"), to_csv(statistics))
     print_table("masks M of the connected blocks", {f"{r.stage}.{r.block}": _numbers(r) for r in statistics})
+    if any(row.effect > 1 for row in statistics):
+        print_line(
+            "note", "an effect above 1 is no weight: attention that adds to f has large M = f'/f where f is small"
+        )
     print_line("table", path.with_suffix(".csv"))
 
 

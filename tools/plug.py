@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("network", metavar="NETWORK")
     parser.add_argument("--match", metavar="REGEX", help="modules whose whole names match, instead of branches")
     parser.add_argument("--convolutions", type=int, metavar="CHANNELS", help="convolutions instead of branches")
-    parser.add_argument("--attention", metavar="TYPE", help="SE, SGE, DIA, or module.Class")
+    parser.add_argument("--attention", metavar="TYPE", help="SE, CBAM, ECA or another of ours, or module.Class")
     parser.add_argument("--option", nargs="+", default=[], metavar="KEY=VALUE", help="of the attention: reduction=16")
     parser.add_argument("--scheme", help="the points to connect, 0/1 by stage; all by default")
     parser.add_argument("--sharing", default="stage", choices=["stage", "point"], help="one module for each")

@@ -3,7 +3,7 @@
 A mask is ``M(f) = f' / f`` for a branch ``f`` (C, H, W) that its module turned into ``f'``, element by element; where
 ``f`` is zero there is none. It is read off the modules' inputs and outputs, so it needs nothing from them but Eq. 4,
 and is exact to the rounding of one product. SE's and DIA's masks have one value a channel, SGE's one a position and
-group.
+group. A2 and GC add something to ``f``: their ``M`` has no bound where ``f`` is near zero, so its numbers say little.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class BlockStatistics:
         effect: Mean of ``|1 - M|``: how far the connection is from not being there.
         over_channels: Standard deviation, over channels, of a channel's mean.
         over_images: Standard deviation, over images, of a channel's mean over the positions; mean over channels.
-        over_positions: Standard deviation over the positions; mean over channels and images. 0 for SE and DIA.
+        over_positions: Standard deviation over the positions; mean over channels and images. 0 for a mask a channel.
         adaptive: Standard deviation of a channel's mask over images and positions together; mean over channels. Where
             it is 0 each channel is multiplied by a constant, which the batch norm before could do alone.
     """

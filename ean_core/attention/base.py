@@ -23,9 +23,11 @@ ATTENTION = Registry("attention", scope="ean_core")
 class Attention(nn.Module):
     """Base of the attention modules.
 
-    ``forward(x, state) -> (x', state')`` with ``x`` and ``x'`` of shape (N, C, H, W): ``x' = M(x) * x`` for a mask
-    ``M`` in (0, 1). A stateless module returns the state that it was given. A stateful one takes ``None`` as the
-    start of a stage, keeps nothing on itself, and returns its new state, so nothing leaks between stages or calls.
+    ``forward(x, state) -> (x', state')`` with ``x`` and ``x'`` of shape (N, C, H, W). Most modules weigh:
+    ``x' = M(x) * x`` for a mask ``M`` in (0, 1), in BAM in (1, 2). A2 and GC add: ``x' = x + m(x)``; where Eq. 4 of the
+    EAN paper has ``M(x) * x``, such an ``x'`` stands for it. A stateless module returns the state that it was given. A
+    stateful one takes ``None`` as the start of a stage, keeps nothing on itself, and returns its new state, so nothing
+    leaks between stages or calls.
     """
 
     stateful: ClassVar[bool] = False

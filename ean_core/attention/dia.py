@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ean_core.attention.base import ATTENTION, ChannelAttention, State
-from ean_core.errors import UserError
+from ean_core.attention.layers import hidden_width
 
 
 def _cell(channels: int, hidden: int) -> nn.Sequential:
@@ -39,9 +39,7 @@ class DIA(ChannelAttention):
 
     def __init__(self, channels: int, reduction: int = 20) -> None:
         super().__init__()
-        hidden = channels // reduction if reduction > 0 else 0
-        if hidden < 1:
-            raise UserError(f"DIA: reduction {reduction} leaves no hidden unit for {channels} channels")
+        hidden = hidden_width("DIA", channels, reduction)
         self.input_gates = _cell(channels, hidden)
         self.hidden_gates = _cell(channels, hidden)
 

@@ -143,7 +143,7 @@ class Stage(nn.Module):
                     run_block,
                     *args,
                     use_reentrant=False,
-                    context_fn=partial(_checkpoint_contexts, block),
+                    context_fn=partial(_checkpoint_contexts, args[:2]),
                 )
             else:
                 x, state = run_block(*args)
@@ -182,18 +182,21 @@ class BlockStep:
         return self.block.relu(branch + identity)
 
 
-def _checkpoint_contexts(block: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
+def _checkpoint_contexts(
+    parts: Sequence[nn.Module | None],
+) -> tuple[AbstractContextManager, AbstractContextManager]:
     """Contexts of a checkpointed block's two computations: only the first updates the running statistics."""
-    return nullcontext(), _still(block)
+    return nullcontext(), _still(parts)
 
 
 @contextmanager
-def _still(block: nn.Module) -> Iterator[None]:
-    """Keep the running statistics as they are while a checkpointed block is computed a second time.
+def _still(parts: Sequence[nn.Module | None]) -> Iterator[None]:
+    """Keep the running statistics as they are while a checkpointed block and its attention are computed a second time.
 
     The second computation updates copies: it has to save as many tensors as the first one, so it cannot do without.
     """
-    norms = [m for m in block.modules() if isinstance(m, _BatchNorm) and m.training]
+    modules = {m: None for part in parts if part is not None for m in part.modules()}  # its own attention only once
+    norms = [m for m in modules if isinstance(m, _BatchNorm) and m.training]
     kept = [(norm, dict(norm.named_buffers(recurse=False))) for norm in norms]
     for norm, buffers in kept:
         for name, buffer in buffers.items():

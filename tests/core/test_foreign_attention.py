@@ -82,7 +82,7 @@ def test_in_a_backbone() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"type": "mine_attention.Nothing"}, "unknown attention 'mine_attention.Nothing': known are DIA, "),
+        ({"type": "mine_attention.Nothing"}, "unknown attention 'mine_attention.Nothing': known are A2, "),
         ({"type": "mine_attention.function"}, "unknown attention 'mine_attention.function'"),
         ({"type": "not_there.layers.Eca"}, "there is no package 'not_there' here"),
         ({"type": "mine_attention.Gate", "value": -1}, "attention mine_attention.Gate: a negative value"),

@@ -25,7 +25,7 @@ def test_every_module_has_a_card() -> None:
 def test_cards_are_whole(name: str) -> None:
     assert re.findall(r"^\*\*(.+?)\.\*\*", CARDS[name], flags=re.MULTILINE) == list(ENTRIES)
     assert f'type="{name}"' in CARDS[name]
-    assert "https://arxiv.org/abs/" in CARDS[name]
+    assert re.search(r"https://(arxiv\.org/abs/|proceedings\.mlr\.press/v\d)", CARDS[name])
     assert f"[{name}](#{name.lower()})" in README
 
 
@@ -38,12 +38,25 @@ def test_there_is_a_snippet_a_card_and_one_before() -> None:
     assert len(SNIPPETS) == len(CARDS) + 1
 
 
+def test_every_cost_is_looked_at() -> None:
+    (mark,) = (mark for mark in test_costs_are_what_the_networks_have.pytestmark if mark.name == "parametrize")
+    assert {name for name, *_ in mark.args[1]} == set(CARDS)
+
+
 @pytest.mark.parametrize(
     ("name", "imagenet", "cifar"),
     [
         ("SE", {"reduction": 16}, {"reduction": 16}),
         ("SGE", {"groups": 64}, {"groups": 4}),
         ("DIA", {}, {"reduction": 4}),
+        ("CBAM", {}, {}),
+        ("BAM", {}, {}),
+        ("ECA", {}, {}),
+        ("GE", {"size": {256: 56, 512: 28, 1024: 14, 2048: 7}}, {"size": {64: 32, 128: 16, 256: 8}}),
+        ("A2", {}, {}),
+        ("SimAM", {}, {}),
+        ("CoordAtt", {}, {}),
+        ("GC", {}, {}),
     ],
 )
 def test_costs_are_what_the_networks_have(name: str, imagenet: dict[str, Any], cifar: dict[str, Any]) -> None:
@@ -55,5 +68,5 @@ def test_costs_are_what_the_networks_have(name: str, imagenet: dict[str, Any], c
     text = " ".join(CARDS[name].split())
     assert f"{cost(EANResNet, imagenet, depth=50)} in a shared ResNet-50" in text
     assert f"{cost(EANCifarResNet, cifar, depth=164)} in a shared ResNet-164" in text
-    if "with a module a block" in text:
-        assert f"({cost(EANResNet, imagenet, depth=50, sharing='block')} with a module a block)" in text
+    if "per block)" in text:
+        assert f"({cost(EANResNet, imagenet, depth=50, sharing='block')} with a module per block)" in text

@@ -2,47 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from math import exp, sqrt, tanh
+from collections.abc import Callable
+from math import sqrt, tanh
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-Array = NDArray[np.float64]
+from ean_testing.attention_references import Options, a2, bam, cbam, coord_att, eca, gc, ge, simam
+from ean_testing.loops import Array, Weights, average, linear, relu, sigmoid
+
 State = tuple[Array, ...] | None
-Weights = Mapping[str, Array]  # by the names of a module's state dict
-
-
-def sigmoid(value: float) -> float:
-    return 1 / (1 + exp(-value))
-
-
-def linear(inputs: Sequence[float], weights: Weights, name: str) -> list[float]:
-    """``W x + b`` with the layer ``name`` of ``weights``; W is (outputs, inputs)."""
-    rows, biases = weights[f"{name}.weight"].tolist(), weights[f"{name}.bias"].tolist()
-    outputs = []
-    for row, bias in zip(rows, biases, strict=True):
-        total = bias
-        for weight, value in zip(row, inputs, strict=True):
-            total += weight * value
-        outputs.append(total)
-    return outputs
-
-
-def relu(values: Sequence[float]) -> list[float]:
-    return [value if value > 0 else 0.0 for value in values]
-
-
-def average(plane: Array) -> float:
-    """Mean over the positions of one (H, W) map."""
-    total = 0.0
-    for row in plane.tolist():
-        for value in row:
-            total += value
-    return total / plane.size
 
 
 def se(x: Array, weights: Weights) -> Array:
@@ -100,18 +71,29 @@ def dia(x: Array, state: State, weights: Weights) -> tuple[Array, State]:
 
 
 STATELESS: dict[str, Callable[[Array, Weights], Array]] = {"SE": se, "SGE": sge}
+OTHERS: dict[str, Callable[[Array, Weights, bool, Options], Array]] = {
+    "A2": a2, "BAM": bam, "CBAM": cbam, "CoordAtt": coord_att, "ECA": eca, "GC": gc, "GE": ge, "SimAM": simam,
+}  # fmt: skip
 
 
-def attend(kind: str, weights: Weights, x: Array, state: State = None) -> tuple[Array, State]:
-    """What the attention module called ``kind`` returns for ``x`` and ``state``."""
+def attend(
+    kind: str, weights: Weights, x: Array, state: State = None, *, training: bool = False, **options: object
+) -> tuple[Array, State]:
+    """What the attention module registered as ``kind`` returns for ``x`` and ``state``.
+
+    Batch norms of a module are told whether it is in training, and GE and SimAM the options of their config.
+    """
     if kind == "DIA":
         return dia(x, state, weights)
+    if kind in OTHERS:
+        return OTHERS[kind](x, weights, training, options), state
     return STATELESS[kind](x, weights), state
 
 
 def weights_of(module: nn.Module) -> dict[str, Array]:
-    """A module's parameters as float64 arrays."""
-    return {name: tensor.detach().double().numpy() for name, tensor in module.named_parameters()}
+    """A module's parameters and running statistics as float64 arrays."""
+    named = [*module.named_parameters(), *module.named_buffers()]
+    return {name: tensor.detach().double().numpy().copy() for name, tensor in named}
 
 
 def randomize(module: nn.Module, seed: int = 0) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from matplotlib.image import imread
 
+from ean_core.attention import SE
 from ean_testing.references import attend, weights_of
 
 
@@ -69,6 +70,14 @@ def test_a_trained_network(inspect, finished, small_voc, tmp_path, capsys):
     assert float(rows[0]["over_channels"]) == pytest.approx(values.mean(0).std(), rel=1e-3)
     assert float(rows[0]["over_images"]) == pytest.approx(values.std(0).mean(), rel=1e-3, abs=1e-6)
     assert imread(out).std() > 0.1
+
+
+def test_attention_that_adds_is_noted(inspect, finished, small_voc, tmp_path, capsys, monkeypatch):
+    """A2 and GC have no mask: what statistics show of them has no bound."""
+    monkeypatch.setattr(SE, "forward", lambda self, x, state=None: (x + 1, state))
+    arguments = ["--images", str(small_voc / "JPEGImages"), "--limit", "1", "--out", str(tmp_path / "masks.png")]
+    inspect(["--model", str(finished / "best.pth"), *arguments])
+    assert "an effect above 1 is no weight" in capsys.readouterr().out
 
 
 def test_mistakes(inspect, finished, tmp_path, capsys):

@@ -1,0 +1,2 @@
+_base_ = "resnet50_org_imagenet.py"
+model = dict(backbone=dict(attention=dict(type="CBAM", reduction=16)))

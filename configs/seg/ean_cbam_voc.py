@@ -1,0 +1,3 @@
+_base_ = "share_cbam_voc.py"
+# The scheme was searched for SE: search yours with configs/search/cbam_imagenet.py.
+model = dict(backbone=dict(scheme="authors/imagenet-se"))

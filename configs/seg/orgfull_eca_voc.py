@@ -1,0 +1,2 @@
+_base_ = "share_eca_voc.py"
+model = dict(backbone=dict(sharing="block"))
