@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             persistent_workers=workers > 0,  # starting workers is not counted
         )
         epochs[f"per sample, {workers} workers"] = partial(ordinary_epoch, loader, device)
-    prepare = ImagePreprocessor([255 * m for m in MEAN], [255 * s for s in STD], padding=4, flip=0.5).to(device)
+    prepare = ImagePreprocessor([255 * m for m in MEAN], std=[255 * s for s in STD], padding=4, flip=0.5).to(device)
     config = {
         "dataset": MemoryDataset(images, labels, ("",) * 100),
         "sampler": {"type": "DefaultSampler", "shuffle": True},

@@ -1,4 +1,4 @@
-"""CIFAR's augmentation of a whole batch at once: random crops of the padded image and flips, on the images' device."""
+"""CIFAR's augmentation of a whole batch at once, on the images' device: random crops, flips and cutout."""
 
 from __future__ import annotations
 
@@ -39,3 +39,20 @@ def crop_and_flip(images: torch.Tensor, corners: torch.Tensor, flips: torch.Tens
     else:
         crops = images.permute(0, 3, 1, 2)
     return torch.where(flips.to(images.device)[:, None, None, None], crops.flip(3), crops)
+
+
+def cut_out(images: torch.Tensor, centres: torch.Tensor, side: int) -> torch.Tensor:
+    """Put a square of each image to 0, which is the mean colour of normalised ones (DeVries and Taylor, 2017).
+
+    Args:
+        images: (N, C, H, W).
+        centres: Row and column of each square's centre, int64 (N, 2); squares may reach over the border.
+        side: Of the squares, an even number: rows ``centre - side / 2`` to ``centre + side / 2 - 1``.
+    """
+    rows, columns = (
+        (torch.arange(size, device=images.device) - centre[:, None]).add_(side // 2)
+        for size, centre in zip(images.shape[2:], centres.to(images.device).unbind(1), strict=True)
+    )
+    inside_rows, inside_columns = ((x >= 0) & (x < side) for x in (rows, columns))
+    inside = inside_rows[:, None, :, None] & inside_columns[:, None, None, :]
+    return images.masked_fill(inside, 0)

@@ -11,7 +11,7 @@ from mmengine.registry import MODELS
 from torch import nn
 from torch.nn import functional as F
 
-from classification.augment import crop_and_flip, draw_augmentation
+from classification.augment import crop_and_flip, cut_out, draw_augmentation
 from ean_core.errors import UserError
 from ean_core.plug import output_channels
 
@@ -25,11 +25,16 @@ class ImagePreprocessor(ImgDataPreprocessor):
         std: Of each channel, in 0..255.
         padding: Random crops of images padded by this many pixels; 0 for none.
         flip: Probability of mirroring an image.
+        cutout: Side of the square that is left out of an image; 0 for none.
     """
 
-    def __init__(self, mean: Sequence[float], std: Sequence[float], padding: int = 0, flip: float = 0.0) -> None:
+    def __init__(
+        self, mean: Sequence[float], *, std: Sequence[float], padding: int = 0, flip: float = 0.0, cutout: int = 0
+    ) -> None:
         super().__init__(mean, std, non_blocking=True)
-        self.padding, self.flip = padding, flip
+        if cutout < 0 or cutout % 2:
+            raise UserError(f"cutout is the side of a square, an even number of pixels, got {cutout}")
+        self.padding, self.flip, self.cutout = padding, flip, cutout
 
     def forward(self, data: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
         """``inputs`` uint8 (N, H, W, 3) -> float32 (N, 3, H, W); the other entries only change their device."""
@@ -41,6 +46,10 @@ class ImagePreprocessor(ImgDataPreprocessor):
             images = images.permute(0, 3, 1, 2)
         ready = super().forward({**data, "inputs": images.contiguous()}, training)
         del ready["data_samples"]  # an entry of None that MMEngine adds
+        if training and self.cutout:
+            n, _, height, width = ready["inputs"].shape
+            centres = torch.stack([torch.randint(size, (n,)) for size in (height, width)], 1)
+            ready["inputs"] = cut_out(ready["inputs"], centres, self.cutout)
         return ready
 
 
@@ -56,12 +65,15 @@ class ImageClassifier(BaseModel):
         num_classes: Number of classes.
         label_smoothing: The target gives ``1 - s + s / K`` to the label and ``s / K`` to each of the other classes
             (Szegedy et al., 2016).
+        auxiliary: Weight of the loss of a second classifier, which networks of cells have for the training: the
+            backbone makes it (``auxiliary_head``), and it takes the map behind the second reduction. 0: none.
         in_channels: C; needed only where the backbone has no ``out_channels`` (ours have).
         data_preprocessor: Config of :class:`ImagePreprocessor`.
         init_cfg: MMEngine initialisation.
 
     Raises:
-        UserError: Fewer than two classes, a smoothing outside [0, 1), or unknown channels.
+        UserError: Fewer than two classes, a smoothing outside [0, 1), unknown channels, or a backbone without a second
+            classifier.
     """
 
     def __init__(
@@ -70,6 +82,7 @@ class ImageClassifier(BaseModel):
         *,
         num_classes: int,
         label_smoothing: float = 0.0,
+        auxiliary: float = 0.0,
         in_channels: int | None = None,
         data_preprocessor: Mapping[str, Any] | None = None,
         init_cfg: Any = None,
@@ -83,7 +96,11 @@ class ImageClassifier(BaseModel):
         if in_channels is None:
             in_channels = output_channels(self.backbone, -1, "model.in_channels")
         self.head = nn.ModuleDict({"fc": nn.Linear(in_channels, num_classes)})
-        self.label_smoothing = label_smoothing
+        self.label_smoothing, self.auxiliary_weight = label_smoothing, auxiliary
+        if auxiliary:
+            if not hasattr(self.backbone, "auxiliary_head"):
+                raise UserError(f"auxiliary={auxiliary}: {type(self.backbone).__name__} has no second classifier")
+            self.auxiliary = self.backbone.auxiliary_head(num_classes)
 
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
         """(N, 3, H, W) -> (N, K)."""
@@ -110,12 +127,19 @@ class ImageClassifier(BaseModel):
         """
         if mode not in ("loss", "predict", "tensor"):
             raise UserError(f"mode must be 'loss', 'predict' or 'tensor', got {mode!r}")
-        logits = self.logits(inputs)
         if mode != "loss":
-            return logits
+            return self.logits(inputs)
         if labels is None:
             raise UserError("mode 'loss' needs labels")
+        if self.auxiliary_weight:
+            features, side = self.backbone.maps(inputs)
+            logits = self.classify(features)
+        else:
+            logits = self.logits(inputs)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        if self.auxiliary_weight:
+            other = F.cross_entropy(self.auxiliary(side), labels, label_smoothing=self.label_smoothing)
+            loss = loss + self.auxiliary_weight * other
         return {"loss": loss, "top1": 100 * (logits.detach().argmax(1) == labels).float().mean()}
 
 

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ean_core.backbones import EANCifarResNet, EANResNet, Plugged
+from ean_core.cells import CellNetwork, CellSupernet, Genotype
 from ean_core.scheme import ConnectionScheme
 
 if TYPE_CHECKING:
@@ -20,9 +21,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "CellNetwork",
+    "CellSupernet",
     "ConnectionScheme",
     "EANCifarResNet",
     "EANResNet",
+    "Genotype",
     "Plugged",
     "__version__",
     "build_attention",

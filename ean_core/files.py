@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,23 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
         if line.endswith("\n"):
             entries.append(entry)
     return entries
+
+
+def write_json_lines(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:
+    """Write a file of JSON lines whole or not at all."""
+    write_atomic(path, "".join(map(_json_line, entries)))
+
+
+def append_json_line(path: Path, entry: Mapping[str, Any]) -> None:
+    """Add a line to a file of JSON lines; it is on the disk when this returns."""
+    with path.open("a") as file:
+        file.write(_json_line(entry))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _json_line(entry: Mapping[str, Any]) -> str:
+    return json.dumps(entry, allow_nan=False) + "\n"
 
 
 def make_work_dir(folder: Path) -> None:

@@ -28,15 +28,24 @@ from ean_testing.documents import Command, commands, documents, files, program, 
 LOADERS = [f"{part}_dataloader.num_workers=0" for part in ("train", "val", "test")]
 FEW = ["train_dataloader.batch_size=2", "train_cfg.max_epochs=1", "train_cfg.val_interval=1", *LOADERS]
 CROP = "train_dataloader.dataset.augment.crop=(64,64)"
+CELLS = ["layout=cifar100", "held_out=4", "train_dataloader.batch_size=8", "train_cfg.max_epochs=1", "search.warmup=0"]
+CELLS += ["image_size=16", "model.backbone.image_size=16", "model.backbone.layers=3", "model.backbone.nodes=2"]
+CELLS += ["search.attentions=['none','SE']"]
+CELL = ["model.backbone.channels=4", "model.backbone.layers=3"]
+CIFAR_CELL = ["layout=cifar100", "image_size=16", "model.backbone.image_size=16", *CELL]
 # Options added to a command: those of the first entry all of whose words it contains.
 SHORT: list[tuple[tuple[str, ...], list[str]]] = [
     (("tools/train.py", "--resume"), [*FEW, "train_cfg.max_epochs=2", "crop_size=48"]),
+    (("tools/train.py", "cls/att_darts", "--toy"), ["train_cfg.max_epochs=1", *CELL]),
+    (("tools/train.py", "cls/att_darts_cifar"), [*FEW, "train_dataloader.batch_size=16", *CIFAR_CELL]),
+    (("tools/train.py", "cls/att_darts_imagenet"), [*FEW, "image_size=64", *CELL, "model.backbone.image_size=64"]),
     (("tools/train.py", "configs/seg"), [*FEW, "crop_size=48"]),
     (("tools/train.py", "my_config"), [*FEW, "crop_size=48"]),
     (("tools/train.py", "configs/crowd", "--toy"), ["train_cfg.max_epochs=1", "train_cfg.val_interval=1"]),
     (("tools/train.py", "configs/crowd"), [*FEW, CROP]),
     (("tools/train.py", "cifar100"), ["train_cfg.max_epochs=1", "train_dataloader.batch_size=16", "image_size=16"]),
     (("tools/train.py", "imagenet"), [*FEW, "train_dataloader.batch_size=8", "image_size=32"]),
+    (("tools/search.py", "att_darts"), CELLS),
     (("tools/search.py", "imagenet"), [*FEW, "train_dataloader.batch_size=8", "image_size=32", "held_out=2"]),
     (("tools/search.py",), ["train_cfg.max_epochs=1", "train_dataloader.batch_size=16", "image_size=16", "held_out=2"]),
     (("tools/compare_strategies.py",), ["train_cfg.max_epochs=1", "train_dataloader.batch_size=16", "held_out=2"]),
@@ -67,11 +76,12 @@ def shorten(text: str) -> list[str]:
         words[end:end] = extra
     elif extra:
         words += ["--cfg-options", *extra]
-    for flag in FLAGS.get(tool, [])[::2]:
+    flags = FLAGS.get(tool, []) if "att_darts" not in text else []
+    for flag in flags[::2]:
         if flag in words:  # their value is the first of the documents'
             break
     else:
-        words += FLAGS.get(tool, [])
+        words += flags
     return words
 
 

@@ -11,18 +11,20 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from ean_core import EANResNet
-from ean_core.attention import DIA, SE, SGE
+from ean_core.attention import CBAM, DIA, ECA, SE, SGE
 from ean_testing.fresh import run_program
 from segmentation.stack import import_mmseg
 
 ROOT = Path(__file__).resolve().parents[1]
 SEG = ROOT / "configs" / "seg"
 NAMES = ["org_voc"] + [
-    f"{kind}_{module}_voc" for kind in ("orgfull", "share", "ean") for module in ("se", "sge", "dia")
+    f"{kind}_{module}_voc" for kind in ("orgfull", "share", "ean") for module in ("se", "sge", "dia", "cbam", "eca")
 ]
 PLUGGED = ["org_convnext_voc", "ean_se_convnext_voc"]  # see tests/plug/test_config.py
-MODULES = {"se": SE, "sge": SGE, "dia": DIA}
+CELLS = ["att_darts_voc"]
+MODULES = {"se": SE, "sge": SGE, "dia": DIA, "cbam": CBAM, "eca": ECA}
 SCHEMES = {"se": "010-0010-110011-001", "sge": "100-1011-010011-011", "dia": "110-0011-110010-011"}  # of the paper
+SCHEMES |= {"cbam": SCHEMES["se"], "eca": SCHEMES["se"]}  # theirs have not been searched
 RESNET50 = 23_508_032  # torchvision's 25,557,032 less its classifier, 2048 x 1000 + 1000
 BLOCKS = (3, 4, 6, 3)
 CHANNELS = (256, 512, 1024, 2048)
@@ -30,9 +32,11 @@ CHANNELS = (256, 512, 1024, 2048)
 
 def parameters_of(module: str, channels: int) -> int:
     """Weights and biases of one attention module, layer by layer."""
-    if module == "se":  # two linear layers, C to d and back
+    if module in ("se", "cbam"):  # two linear layers, C to d and back; CBAM's 7x7 convolution of two maps, and its norm
         d = channels // 16
-        return (channels * d + d) + (d * channels + channels)
+        return (channels * d + d) + (d * channels + channels) + (2 * 49 + 2 if module == "cbam" else 0)
+    if module == "eca":
+        return {256: 5, 512: 5, 1024: 5, 2048: 7}[channels]
     if module == "sge":  # a weight and a bias for each of 64 groups
         return 2 * 64
     d = channels // 20  # DIA: twice (A on the input, B on h) a layer from C to d and one from d to the four gates
@@ -51,10 +55,10 @@ def shapes(model: nn.Module) -> dict[str, torch.Size]:
 
 
 def test_these_configs_and_no_others() -> None:
-    assert sorted(path.stem for path in SEG.glob("*.py")) == sorted([*NAMES, *PLUGGED])
+    assert sorted(path.stem for path in SEG.glob("*.py")) == sorted([*NAMES, *PLUGGED, *CELLS])
 
 
-@pytest.mark.parametrize("name", [*NAMES, *PLUGGED])
+@pytest.mark.parametrize("name", [*NAMES, *PLUGGED, *CELLS])
 def test_leaf_is_short_and_old_style(name: str) -> None:
     text = (SEG / f"{name}.py").read_text()
     assert len(text.splitlines()) <= 10

@@ -45,9 +45,12 @@ MODELS.build(dict(type="EANResNet", depth=18, norm_cfg=dict(type="GN", num_group
 
 
 HOMES = {
+    "CellNetwork": "ean_core.cells.network",
+    "CellSupernet": "ean_core.cells.supernet",
     "ConnectionScheme": "ean_core.scheme",
     "EANCifarResNet": "ean_core.backbones.cifar_resnet",
     "EANResNet": "ean_core.backbones.resnet",
+    "Genotype": "ean_core.cells.genotype",
     "Plugged": "ean_core.backbones.plugged",
     "build_attention": "ean_core.attention.base",
     "evaluate": "ean_core.engine.testing",

@@ -28,8 +28,8 @@ ADDED = {
 # The rooms of ean_core: a room imports those above it only, so there is no cycle. Files of its top level are rooms too.
 ROOMS = (
     "errors", "data_check", "files", "published", "scheme", "memory", "timing", "terminal", "doctor", "checkpoint",
-    "metric", "attention", "plug", "backbones", "strategies", "figures", "application", "deploy", "engine", "inference",
-    "search", "analysis", "inspect_scheme", "__init__",
+    "metric", "attention", "plug", "backbones", "cells", "strategies", "figures", "application", "deploy", "engine",
+    "inference", "search", "analysis", "inspect_scheme", "__init__",
 )  # fmt: skip
 
 # Who may know the classes of our ResNets; everybody else asks the network (ean_core.plug.Pluggable).

@@ -1,4 +1,4 @@
-"""Search where to plug attention: train the supernet of a config, then search (Algorithm 1)."""
+"""Search: where to plug attention (Algorithm 1: a supernet is trained, then searched), or whole cells (Att-DARTS)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser(__doc__, "python tools/search.py configs/search/se_cifar100.py --toy")
     add_config_options(parser)
     parser.add_argument(
-        "--strategy", help="policy_gradient, random, hsp, genetic, enas, darts, or your own as module.Class"
+        "--strategy", help="of schemes: policy_gradient, random, hsp, genetic, enas, darts, or your own as module.Class"
     )
-    parser.add_argument("--steps", type=int, help="of the search (default: the config's)")
+    parser.add_argument("--steps", type=int, help="of a search of schemes (default: the config's)")
+    parser.add_argument("--amp", action="store_true", help="mixed precision (bfloat16 in a search of cells)")
     parser.add_argument("--resume", action="store_true", help="continue the search in the work directory")
     args = parser.parse_args(argv)
     passed_on = ["--toy"] if args.toy else []

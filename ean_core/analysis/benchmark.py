@@ -19,7 +19,7 @@ from ean_core.engine.environment import environment
 from ean_core.engine.models import build_model
 from ean_core.errors import UserError
 from ean_core.files import write_atomic
-from ean_core.plug import find_pluggable
+from ean_core.plug import find_staged
 from ean_core.terminal import print_line, print_table
 from ean_core.timing import interleave, ratio, synchronizer
 
@@ -88,10 +88,10 @@ def benchmark(
     if batch < 1 or repeats < 1 or (size is not None and size < 1):
         raise UserError("batch, size and repeats must be positive")
     models = {Path(path).stem: build(path) for path in configs}
-    plain = next((name for name, model in models.items() if find_pluggable(model).attention is None), None)
+    plain = next((name for name, model in models.items() if find_staged(model).attention is None), None)
     if plain is None:
         raise UserError("Eq. 9 needs the network without attention: add a config such as configs/cls/..._org_....py")
-    side = size or int(getattr(find_pluggable(models[plain]), "image_size", 224))
+    side = size or int(getattr(find_staged(models[plain]), "image_size", 224))
     image = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
     rows = {
         name: {"name": name, "parameters": count_parameters(model), "macs": count_macs(partial(model, image))}

@@ -24,7 +24,7 @@ from torch import nn
 
 from ean_core.errors import UserError
 from ean_core.inference import Predictor, load, read_image
-from ean_core.plug import Pluggable, find_pluggable
+from ean_core.plug import Staged, find_staged
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def explain(
     name: str = "",
 ) -> Explanation:
     """Grad-CAM of one RGB image (H, W, 3); the arguments are those of :func:`explain_files`."""
-    model, backbone = predictor.model, find_pluggable(predictor.model)
+    model, backbone = predictor.model, find_staged(predictor.model)
     last = max(backbone.out_indices) + 1
     stage = last if stage is None else stage
     if not 1 <= stage <= last:
@@ -115,7 +115,7 @@ def explain(
     )
 
 
-def network_input(predictor: Predictor, backbone: Pluggable, picture: NDArray[np.uint8]) -> torch.Tensor:
+def network_input(predictor: Predictor, backbone: Staged, picture: NDArray[np.uint8]) -> torch.Tensor:
     """The normalised image (1, 3, H, W) that a prediction puts into the network.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from ean_core.engine.amp import CPUAmpOptimWrapper
 from ean_core.engine.config import load_config
+from ean_core.engine.drop_path import DropPathHook
 from ean_core.engine.history import HistoryHook
 from ean_core.engine.progress import ProgressHook
 from ean_core.engine.reproduce import ReseedHook, seed_worker
@@ -12,6 +13,7 @@ from ean_core.engine.training import train
 
 __all__ = [
     "CPUAmpOptimWrapper",
+    "DropPathHook",
     "EANRunner",
     "HistoryHook",
     "ProgressHook",

@@ -34,6 +34,7 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", help="config file, e.g. configs/seg/ean_se_voc.py")
     parser.add_argument("--toy", action="store_true", help="small generated data and a schedule of about a minute")
     parser.add_argument("--scheme", help="0/1 by stage (1-01-11), full, none, a published name, or a scheme.json")
+    parser.add_argument("--genotype", help="of a network of cells: att-darts, darts-v2, its text, or a genotype.json")
     parser.add_argument("--data-root", help="folder of your own data in the task's layout")
     parser.add_argument("--classes", help="text file with the class names, one a line")
     parser.add_argument("--work-dir", help="where everything is written (default: work_dirs/CONFIG)")
@@ -45,7 +46,7 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
 
 def config_of(args: argparse.Namespace) -> Config:
     """The complete config of a command line (:func:`~ean_core.engine.load_config`)."""
-    names = ("toy", "scheme", "data_root", "classes", "work_dir", "launcher", "pretrained", "amp")
+    names = ("toy", "scheme", "genotype", "data_root", "classes", "work_dir", "launcher", "pretrained", "amp")
     choices = {name: getattr(args, name) for name in names if hasattr(args, name)}
     return load_config(args.config, options=args.cfg_options, **choices)
 
@@ -82,7 +83,7 @@ def command(main: Main) -> Main:
 def repeated(args: argparse.Namespace) -> list[str]:
     """The options of a command line that another tool needs to load the same config."""
     words = ["--toy"] if args.toy else []
-    for name in ("scheme", "data_root", "classes", "work_dir"):
+    for name in ("scheme", "genotype", "data_root", "classes", "work_dir"):
         value = getattr(args, name)
         words += [f"--{name.replace('_', '-')}", str(value)] if value is not None else []
     pairs = [f"{key}={_word(value)}" for key, value in args.cfg_options.items()]

@@ -11,6 +11,7 @@ from typing import Any
 from mmengine.config import Config
 
 from ean_core.application import find_application
+from ean_core.cells import Genotype
 from ean_core.engine.models import blueprint, point_names
 from ean_core.errors import UserError
 from ean_core.scheme import read_scheme_file
@@ -21,6 +22,7 @@ def load_config(
     *,
     toy: bool = False,
     scheme: str | None = None,
+    genotype: str | os.PathLike[str] | None = None,
     data_root: str | os.PathLike[str] | None = None,
     classes: str | os.PathLike[str] | None = None,
     work_dir: str | os.PathLike[str] | None = None,
@@ -37,6 +39,7 @@ def load_config(
         path: The config file, e.g. ``"configs/seg/ean_se_voc.py"``.
         toy: Small generated data and a schedule of about a minute.
         scheme: What :meth:`~ean_core.scheme.ConnectionScheme.parse` takes, e.g. a ``scheme.json``.
+        genotype: Of a network of cells: what :meth:`~ean_core.cells.Genotype.load` takes, e.g. a ``genotype.json``.
         data_root: The folder of your own data in the task's layout.
         classes: A text file with the class names, one a line.
         work_dir: Where everything is written; ``work_dirs/CONFIG`` by default.
@@ -61,6 +64,7 @@ def load_config(
         if scheme.endswith(".json"):
             points = point_names(backbone)
             backbone.scheme = read_scheme_file(Path(scheme), backbone.get("attention"), points)
+    _take_genotype(cfg, genotype)
     if pretrained is not None:
         cfg.model.backbone.init_cfg = {"type": "Pretrained", "checkpoint": _weights(pretrained, cfg)}
     if amp:
@@ -75,6 +79,17 @@ def load_config(
     for scheduler in cfg.get("param_scheduler", [])[-1:]:
         scheduler.end = cfg.train_cfg.max_epochs  # the schedule follows train_cfg.max_epochs
     return cfg
+
+
+def _take_genotype(cfg: Config, genotype: str | os.PathLike[str] | None) -> None:
+    """Write a genotype into the config as its text, so that the config does not depend on a file."""
+    backbone: Any = cfg.get("model", {}).get("backbone") or {}
+    if genotype is None:
+        genotype = backbone.get("genotype")
+    elif "genotype" not in backbone:
+        raise UserError(f"'{cfg.filename}' has no network of cells: --genotype is for configs such as att_darts_*.py")
+    if genotype is not None:
+        backbone.genotype = str(Genotype.load(genotype))
 
 
 def read_config(path: Path) -> Config:

@@ -12,6 +12,14 @@ from mmengine.hooks import Hook
 from mmengine.registry import FUNCTIONS, HOOKS
 
 
+def reseed(*words: int) -> None:
+    """Seed Python, NumPy and torch from some numbers, e.g. a run's seed and its epoch."""
+    state = np.random.SeedSequence(words).generate_state(3)
+    random.seed(int(state[0]))
+    np.random.seed(int(state[1]))
+    torch.manual_seed(int(state[2]))
+
+
 @HOOKS.register_module()
 class ReseedHook(Hook):
     """Seed Python, NumPy and torch before every training epoch from (run seed, epoch, rank).
@@ -24,10 +32,7 @@ class ReseedHook(Hook):
 
     def before_train_epoch(self, runner: Any) -> None:
         """Seed this epoch."""
-        words = np.random.SeedSequence([runner.seed, runner.epoch, get_rank()]).generate_state(3)
-        random.seed(int(words[0]))
-        np.random.seed(int(words[1]))
-        torch.manual_seed(int(words[2]))
+        reseed(runner.seed, runner.epoch, get_rank())
 
 
 @FUNCTIONS.register_module()

@@ -18,6 +18,7 @@ from torch import nn
 
 from ean_core.application import TASKS
 from ean_core.attention.base import ATTENTION
+from ean_core.cells import Genotype
 from ean_core.errors import UserError
 
 LIBRARIES = ("timm", "torchvision")
@@ -134,8 +135,16 @@ def _family(registry: Registry) -> Iterator[Registry]:
         yield from _family(child)
 
 
+def _attentions(genotype: Any) -> Iterator[str]:
+    """The attentions that the genotype of a network of cells names."""
+    if isinstance(genotype, str):
+        for _, cell in Genotype.load(genotype).cells():
+            yield from {edge.attention for pair in cell for edge in pair if edge.attention is not None}
+
+
 def _types(value: Any) -> Iterator[str]:
     if isinstance(value, Mapping):
+        yield from _attentions(value.get("genotype"))
         kind = value.get("type")
         if kind is not None and not isinstance(kind, Mapping | list | tuple):
             yield str(kind)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -52,24 +52,18 @@ class Step(Connection, Protocol):
 
 
 @runtime_checkable
-class Pluggable(Protocol):
-    """A network, an ``nn.Module``, whose blocks are connected to attention by a scheme.
+class Staged(Protocol):
+    """A network, an ``nn.Module``, in stages, with attention in it or without: what analysis asks for.
 
     Attributes:
-        blocks: Number of blocks of each stage, of stages that are not built too: a scheme has bits for all of them.
-        scheme: The current scheme, or ``None`` while gates are tensors.
         attention: The config of the attention, or ``None``.
-        sharing: ``"stage"``: one module for a stage. ``"block"``: one for each connected block.
         stages: The modules whose outputs are the stages' feature maps, in order.
         out_indices: The stages (from 0) whose feature maps a forward pass returns.
         out_channels: Channels of the feature map of each stage.
         network: The module that computes it all: the network itself, or what it was plugged into.
     """
 
-    blocks: tuple[int, ...]
-    scheme: ConnectionScheme | None
     attention: Mapping[str, Any] | None
-    sharing: str
     out_indices: tuple[int, ...]
     out_channels: list[int]
 
@@ -78,17 +72,32 @@ class Pluggable(Protocol):
         """The modules whose outputs are the stages' feature maps, in order."""
         ...
 
+    @property
+    def network(self) -> nn.Module:
+        """(N, 3, H, W) -> what it computes; for a backbone the feature maps of ``out_indices``."""
+        ...
+
+
+@runtime_checkable
+class Pluggable(Staged, Protocol):
+    """A network in stages whose blocks are connected to attention by a scheme.
+
+    Attributes:
+        blocks: Number of blocks of each stage, of stages that are not built too: a scheme has bits for all of them.
+        scheme: The current scheme, or ``None`` while gates are tensors.
+        sharing: ``"stage"``: one module for a stage. ``"block"``: one for each connected block.
+    """
+
+    blocks: tuple[int, ...]
+    scheme: ConnectionScheme | None
+    sharing: str
+
     def set_scheme(self, scheme: str | ConnectionScheme | torch.Tensor) -> None:
         """Connect other blocks; a float tensor of gates (number of blocks,) lets gradients flow to them.
 
         Raises:
             UserError: The scheme does not fit, or connects a block for which no attention was built.
         """
-        ...
-
-    @property
-    def network(self) -> nn.Module:
-        """(N, 3, H, W) -> what it computes; for a backbone the feature maps of ``out_indices``."""
         ...
 
     def connections(self) -> Sequence[Connection]:
@@ -158,8 +167,25 @@ def find_pluggable(model: nn.Module) -> Pluggable:
     Raises:
         UserError: There is none.
     """
-    for module in model.modules():
-        for part in (getattr(module, "plugged", None), module):
-            if isinstance(part, Pluggable):
-                return part
+    for part in _parts(model):
+        if isinstance(part, Pluggable):
+            return part
     raise UserError(f"{type(model).__name__} has no EAN backbone, so it has no connection scheme")
+
+
+def find_staged(model: nn.Module) -> Staged:
+    """The part of a model that is a network in stages: one with a connection scheme, or a network of cells.
+
+    Raises:
+        UserError: There is none.
+    """
+    for part in _parts(model):
+        if isinstance(part, Staged):
+            return part
+    raise UserError(f"{type(model).__name__} has no EAN backbone, so its stages are not known")
+
+
+def _parts(model: nn.Module) -> Iterator[Any]:
+    """What is plugged into each module, and the module."""
+    for module in model.modules():
+        yield from (getattr(module, "plugged", None), module)

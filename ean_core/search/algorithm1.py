@@ -22,9 +22,11 @@ from ean_core.engine.training import train
 from ean_core.errors import UserError
 from ean_core.files import file_digest, make_work_dir, write_atomic
 from ean_core.plug import find_pluggable, find_plugged
+from ean_core.search.cells import HISTORY, run_cell_search
 from ean_core.search.evaluator import Evaluator, build_evaluator
 from ean_core.search.loop import LOG, PLOT, SCHEME, search
 from ean_core.search.reward import build_reward
+from ean_core.search.settings import difference, flatten
 from ean_core.search.supernet import SupernetHook
 from ean_core.strategies import Strategy, build_strategy, find_strategy
 from ean_core.terminal import print_line, print_table
@@ -41,6 +43,8 @@ def run_search(
     options: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Train the supernet, search, and say where the results lie.
+
+    With ``cfg.search.type = "cells"`` it is :func:`ean_core.search.cells.run_cell_search` instead.
 
     A supernet that ``WORK_DIR/supernet`` holds is used if it is finished and continued if it is not, so that several
     strategies can search one supernet; with ``cfg.search.supernet`` it is another checkpoint, and nothing is trained.
@@ -60,8 +64,18 @@ def run_search(
     Raises:
         UserError, OSError: What the user can mend: data, config, paths, a supernet or a search made with others.
     """
+    if cfg.get("search", {}).get("type") == "cells":
+        for name, value in (("strategy", strategy), ("steps", steps)):
+            if value is not None:
+                raise UserError(
+                    f"--{name} is of a search for schemes, and '{cfg.filename}' searches cells: its length is "
+                    "train_cfg.max_epochs, its ways are search.order and search.selection (--cfg-options)"
+                )
+        return run_cell_search(cfg, resume, options)
     cfg = copy.deepcopy(cfg)
     plan, work_dir = _plan(cfg), Path(cfg.work_dir)
+    if (work_dir / HISTORY).is_file():
+        raise UserError(f"'{work_dir}' holds a search for cells ({HISTORY}): choose another --work-dir")
     if strategy is not None and strategy != plan.strategy.type:
         plan.strategy = {"type": strategy}
     steps = plan.steps if steps is None else steps
@@ -150,6 +164,11 @@ def _plan(cfg: Config) -> Any:
     """The config's entry ``search``."""
     if "search" not in cfg:
         raise UserError(f"'{cfg.filename}' is no config for a search: take one of configs/search")
+    kind = cfg.search.get("type", "schemes")
+    if kind == "cells":
+        raise UserError(f"'{cfg.filename}' searches cells, not schemes: run it with tools/search.py")
+    if kind != "schemes":
+        raise UserError(f"search.type must be schemes (the default) or cells, got {kind!r}")
     return cfg.search
 
 
@@ -187,23 +206,12 @@ def _note_settings(cfg: Config) -> None:
     if not path.is_file():
         write_atomic(path, json.dumps(settings, indent=2) + "\n")
         return
-    before, now = _flatten(json.loads(path.read_text())), _flatten(settings)
-    changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    if changed:
-        first = f"{changed[0]} was {json.dumps(before.get(changed[0]))}, is {json.dumps(now.get(changed[0]))}"
-        more = f" (and {len(changed) - 1} more changes)" if len(changed) > 1 else ""
+    changes = difference(json.loads(path.read_text()), settings)
+    if changes:
         raise UserError(
-            f"the supernet in '{cfg.work_dir}' was trained with other settings: {first}{more}; put it back, or choose "
+            f"the supernet in '{cfg.work_dir}' was trained with other settings: {changes}; put it back, or choose "
             "another --work-dir"
         )
-
-
-def _flatten(tree: Any, name: str = "") -> dict[str, Any]:
-    """``{"a": {"b": 1}}`` -> ``{"a.b": 1}``; lists count as mappings from their indices."""
-    items = enumerate(tree) if isinstance(tree, list) else tree.items() if isinstance(tree, Mapping) else None
-    if items is None:
-        return {name: tree}
-    return {k: v for key, value in items for k, v in _flatten(value, f"{name}.{key}" if name else str(key)).items()}
 
 
 def _report(result: Mapping[str, Any], work_dir: Path, checkpoint: Path) -> None:
@@ -233,7 +241,7 @@ def _retrain(cfg: Config, scheme: Path, options: Sequence[str]) -> str:
     if Path(target).is_file():
         other = Config.fromfile(target).model.backbone
         own = {key: value for key, value in cfg.model.backbone.items() if key not in ("scheme", "init_cfg", "frozen")}
-        before = _flatten(other)
-        changes = [f"model.backbone.{key}={value}" for key, value in _flatten(own).items() if before.get(key) != value]
+        before = flatten(other)
+        changes = [f"model.backbone.{key}={value}" for key, value in flatten(own).items() if before.get(key) != value]
         command += ["--cfg-options", *changes] if changes else []
     return " ".join(command)

@@ -111,7 +111,7 @@ def test_a_batch_is_augmented_as_image_by_image(padding: int, size: tuple[int, i
         picture = TF.crop(TF.pad(Image.fromarray(image.numpy()), padding), top, left, height, width)
         picture = TF.hflip(picture) if flip else picture
         expected.append(TF.normalize(TF.to_tensor(picture), [m / 255 for m in mean], [s / 255 for s in std]))
-    prepare = ImagePreprocessor(mean, std, padding, 0.5)
+    prepare = ImagePreprocessor(mean, std=std, padding=padding, flip=0.5)
     torch.manual_seed(5)
     out = prepare({"inputs": images, "labels": torch.arange(16)}, training=True)
     assert torch.allclose(out["inputs"], torch.stack(expected), atol=1e-5)
@@ -141,7 +141,7 @@ def test_the_input_is_left_alone() -> None:
     images = torch.randint(0, 256, (4, 8, 8, 3), dtype=torch.uint8)
     before = images.clone()
     crop_and_flip(images, *draw_augmentation(4, 2, 0.5), 2)
-    ImagePreprocessor([0.0] * 3, [1.0] * 3, 2, 0.5)({"inputs": images}, training=True)
+    ImagePreprocessor([0.0] * 3, std=[1.0] * 3, padding=2, flip=0.5)({"inputs": images}, training=True)
     assert torch.equal(images, before)
 
 

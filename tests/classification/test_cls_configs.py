@@ -13,6 +13,14 @@ import classification.classifier  # noqa: F401  (registers the model)
 from ean_core.engine.cli import add_config_options, config_of
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "cls"
+
+
+def cbam(channels: int) -> int:
+    """Two biased layers, from C to d and back; a 7x7 kernel for two maps, and a norm's two numbers."""
+    d = channels // 16
+    return (channels * d + d) + (d * channels + channels) + 2 * 49 + 2
+
+
 # EAN has Share-full's count where no stage is empty.
 PARAMETERS = {
     "resnet164_org_cifar100": 1_727_284,
@@ -31,6 +39,22 @@ PARAMETERS = {
     "resnet50_ean_sge_imagenet": 25_584_104,
     "resnet50_share_dia_imagenet": 28_384_612,
     "resnet50_ean_dia_imagenet": 28_384_612,
+    "resnet164_orgfull_cbam_cifar100": 1_727_284 + 18 * (cbam(64) + cbam(128) + cbam(256)),
+    "resnet164_share_cbam_cifar100": 1_727_284 + cbam(64) + cbam(128) + cbam(256),
+    "resnet164_ean_cbam_cifar100": 1_727_284 + cbam(64) + cbam(128) + cbam(256),
+    "resnet50_orgfull_cbam_imagenet": 25_583_592 + 3 * cbam(256) + 4 * cbam(512) + 6 * cbam(1024) + 3 * cbam(2048),
+    "resnet50_share_cbam_imagenet": 25_583_592 + cbam(256) + cbam(512) + cbam(1024) + cbam(2048),
+    "resnet50_ean_cbam_imagenet": 25_583_592 + cbam(256) + cbam(512) + cbam(1024) + cbam(2048),
+    "resnet164_orgfull_eca_cifar100": 1_727_284 + 18 * (3 + 5 + 5),  # a kernel for 64, 128, 256 channels
+    "resnet164_share_eca_cifar100": 1_727_284 + 3 + 5 + 5,
+    "resnet164_ean_eca_cifar100": 1_727_284 + 3 + 5 + 5,
+    "resnet50_orgfull_eca_imagenet": 25_583_592 + 3 * 5 + 4 * 5 + 6 * 5 + 3 * 7,  # 256, 512, 1024, 2048
+    "resnet50_share_eca_imagenet": 25_583_592 + 5 + 5 + 5 + 7,
+    "resnet50_ean_eca_imagenet": 25_583_592 + 5 + 5 + 5 + 7,
+    "att_darts_cifar10": 3_231_343 + 476_426,  # the published cell, and the auxiliary classifier
+    "att_darts_cifar100": 3_283_273 + 545_636,
+    "att_darts_imagenet": 4_641_666 + 1_260_776,
+    "org_att_darts_cifar10": 2_837_854 + 476_426,
     "org_regnet_imagenet": 5_495_976,  # torchvision's
     "ean_eca_regnet_imagenet": 5_495_976
     + 3
@@ -57,7 +81,7 @@ def test_parameters(name: str) -> None:
     with torch.device("meta"):
         model = MODELS.build(cfg.model)
     assert sum(p.numel() for p in model.parameters()) == PARAMETERS[name]
-    assert model.head["fc"].out_features == (100 if "cifar" in name else 1000)
+    assert model.head["fc"].out_features == (10 if "cifar10" in name.split("_") else 100 if "cifar" in name else 1000)
     assert cfg.default_hooks.checkpoint.metric == "top1"
 
 

@@ -18,6 +18,7 @@ NAMES = [
     for kind in ["org", *(f"{how}_{module}" for how in ("orgfull", "share", "ean") for module in ("se", "sge", "dia"))]
 ]
 PLUGGED = ["org_mobilenetv3_shb", "ean_se_mobilenetv3_shb"]  # see tests/plug/test_config.py
+CELLS = ["att_darts_shb"]
 MODULES = {"se": SE, "sge": SGE, "dia": DIA}
 SCHEMES = {"se": "010-0010-110011-001", "sge": "100-1011-010011-011", "dia": "110-0011-110010-011"}
 RESNET50 = 23_508_032 - 14_964_736  # torchvision's without classifier and layer4
@@ -47,10 +48,10 @@ def parameters_of(module: str, channels: int) -> int:
 
 
 def test_these_configs_and_no_others() -> None:
-    assert sorted(path.stem for path in CROWD.glob("*.py")) == sorted([*NAMES, *PLUGGED])
+    assert sorted(path.stem for path in CROWD.glob("*.py")) == sorted([*NAMES, *PLUGGED, *CELLS])
 
 
-@pytest.mark.parametrize("name", [*NAMES, *PLUGGED])
+@pytest.mark.parametrize("name", [*NAMES, *PLUGGED, *CELLS])
 def test_leaf_is_short_and_old_style(name: str) -> None:
     text = (CROWD / f"{name}.py").read_text()
     assert len(text.splitlines()) <= 15

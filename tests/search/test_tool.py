@@ -120,7 +120,7 @@ def fail(capsys: pytest.CaptureFixture[str], run: Callable[[], object]) -> str:
     return err
 
 
-@pytest.mark.parametrize("attention", ["se", "sge", "dia"])
+@pytest.mark.parametrize("attention", ["se", "sge", "dia", "cbam", "eca"])
 @pytest.mark.parametrize(
     ("data_name", "depth", "epochs", "steps"), [("cifar100", 164, 150, 1000), ("imagenet", 50, 40, 300)]
 )

@@ -1,0 +1,2 @@
+_base_ = "att_darts_cifar10.py"
+model = dict(backbone=dict(attention=False))
