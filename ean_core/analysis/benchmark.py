@@ -19,6 +19,7 @@ from ean_core.engine.environment import environment
 from ean_core.engine.models import build_model
 from ean_core.errors import UserError
 from ean_core.files import write_atomic
+from ean_core.inference.predictor import find_device
 from ean_core.plug import find_staged
 from ean_core.terminal import print_line, print_table
 from ean_core.timing import interleave, ratio, synchronizer
@@ -82,7 +83,7 @@ def benchmark(
     Raises:
         UserError: No network without attention, an unknown dtype, or no such device.
     """
-    target = _device(device)
+    target = find_device(device)
     if dtype not in DTYPES:
         raise UserError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     if batch < 1 or repeats < 1 or (size is not None and size < 1):
@@ -167,12 +168,3 @@ def _peak(function: Callable[[], Any], device: torch.device) -> int:
     with torch.no_grad():
         function()
     return torch.cuda.max_memory_allocated(device) - before
-
-
-def _device(name: str) -> torch.device:
-    try:
-        target = torch.device(name)
-        torch.empty(0, device=target)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device '{name}' cannot be used here: leave --device out, or choose cpu") from error
-    return target

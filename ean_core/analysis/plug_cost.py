@@ -16,6 +16,7 @@ from torch import nn
 from ean_core.analysis.benchmark import build
 from ean_core.analysis.complexity import count_parameters
 from ean_core.errors import UserError
+from ean_core.inference.predictor import find_device
 from ean_core.plug import Points, find_points, plug
 from ean_core.plug.points import Rule
 from ean_core.terminal import print_table
@@ -69,8 +70,8 @@ def show_points(network: nn.Module, rule: Rule, size: int, repeats: int, device:
         repeats: Passes that are timed.
         device: Such as ``"cuda"``.
     """
-    image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
-    points = find_points(network.to(device), image, rule)
+    image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(find_device(device))
+    points = find_points(network.to(image.device), image, rule)
     shares = stage_shares(network, points, image, repeats)
     first = {point.stage: point.name for point in reversed(points.points)}
     rows = {

@@ -88,7 +88,7 @@ def load(
     if checkpoint is None:
         raise UserError("load needs a checkpoint: load(checkpoint='work_dirs/.../best.pth')")
     name = os.fspath(checkpoint)
-    target = _device(device)
+    target = find_device(device)
     content = read_checkpoint(name)
     if config is None:
         cfg = stored_config(content, name)
@@ -112,7 +112,12 @@ def load(
     return Predictor(model.to(target).eval(), cfg, application)
 
 
-def _device(device: str | torch.device | None) -> torch.device:
+def find_device(device: str | torch.device | None) -> torch.device:
+    """The device of that name; ``None``: a GPU if there is one.
+
+    Raises:
+        UserError: It cannot be used here.
+    """
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from ean_core.checkpoint import read_checkpoint
 from ean_core.errors import UserError
-from ean_core.plug.plugged import Plugs, plug, unplug
+from ean_core.plug.plugged import plug, unplug
 from ean_core.plug.points import PlugPoint, Points
 
 LIBRARIES = ("timm", "torchvision")
@@ -42,8 +43,7 @@ def plug_from(model: nn.Module, path: str | Path, *, trusted: bool = False) -> n
     if "." in kind and kind.split(".")[0] not in LIBRARIES and not trusted:
         raise UserError(f"'{path}' names the attention '{kind}', which would be imported: plug_from(..., trusted=True)")
     plug(model, attention, Points(found_points, example=tuple(example) if example else None), **options)
-    plugs = model.plugged
-    assert isinstance(plugs, Plugs)
+    plugs: Any = model.plugged
     prefix = str(key).removesuffix("recipe")
     try:
         plugs.load_state_dict({name.removeprefix(prefix): weights[name] for name in names if name.startswith(prefix)})

@@ -61,3 +61,10 @@ def test_mistakes(arguments, message, tool, capsys):
     assert stop.value.code == 2
     assert message in error
     assert len(error.strip().splitlines()) == 1
+
+
+def test_a_device_that_is_not_there(tool, capsys):
+    with pytest.raises(SystemExit) as caught:
+        tool("plug")(["torchvision:resnet18", "--device", "warp"])
+    assert caught.value.code == 2
+    assert "device 'warp' cannot be used here" in capsys.readouterr().err
