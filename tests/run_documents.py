@@ -39,6 +39,8 @@ SHORT: list[tuple[tuple[str, ...], list[str]]] = [
     (("tools/train.py", "cls/att_darts", "--toy"), ["train_cfg.max_epochs=1", *CELL]),
     (("tools/train.py", "cls/att_darts_cifar"), [*FEW, "train_dataloader.batch_size=16", *CIFAR_CELL]),
     (("tools/train.py", "cls/att_darts_imagenet"), [*FEW, "image_size=64", *CELL, "model.backbone.image_size=64"]),
+    (("tools/train.py", "seg/att_darts"), [*FEW, "crop_size=64", *CELL]),
+    (("tools/train.py", "crowd/att_darts"), [*FEW, CROP, *CELL]),
     (("tools/train.py", "configs/seg"), [*FEW, "crop_size=48"]),
     (("tools/train.py", "my_config"), [*FEW, "crop_size=48"]),
     (("tools/train.py", "configs/crowd", "--toy"), ["train_cfg.max_epochs=1", "train_cfg.val_interval=1"]),

@@ -54,6 +54,7 @@ class CellStack(BaseModule):
     Attributes:
         out_channels: Channels of the three feature maps: before the first reduction, before the second, the last.
         image_size: Height and width of the images that it is made for.
+        left_out: What the names of the cells behind the last feature map begin with.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class CellStack(BaseModule):
             self.cells.append(build(place))
             inputs, after_reduction = (inputs[1], nodes * channels), reduces
 
+        self.left_out = tuple(f"cells.{i}." for i in range(len(self.cells), layers))
         self.kind, self.num_classes = stem, num_classes
         self.auxiliary = self.classifier = None
         if num_classes is not None:

@@ -105,13 +105,13 @@ def architecture_gradient(
     """
     if order not in (1, 2):
         raise UserError(f"search.order must be 1 or 2, got {order!r}")
+    weights = parameters_of(weights_optimizer)
     if order == 1:
-        with traceless(model):
+        with traceless(model), _constant(weights):
             val = val_loss()
             return val.detach(), _gradients(val, architecture)
 
     check_second_order(weights_optimizer)
-    weights = parameters_of(weights_optimizer)
     rates = [group["lr"] for group in weights_optimizer.param_groups for _ in group["params"]]
     with traceless(model), _constant(architecture):
         steps = _virtual_step(weights_optimizer, _gradients(train_loss(), weights))
@@ -176,7 +176,8 @@ def _mixed_product(
     e = STEP / length
     sides = []
     for sign in (1, -1):
-        with _moved(weights, [None if part is None else sign * e * part for part in u]), traceless(model):
+        steps = [None if part is None else sign * e * part for part in u]
+        with _moved(weights, steps), traceless(model), _constant(weights):
             sides.append(_gradients(train_loss(), architecture))
     return [None if a is None or b is None else (a - b) / (2 * e) for a, b in zip(*sides, strict=True)]
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from ean_core.backbones.weights import load_backbone
 from ean_core.cells import CellNetwork, Genotype
 from ean_core.cells.network import Cell, CellEdge
 from ean_core.cells.stack import Place
@@ -108,6 +109,19 @@ def test_drop_path() -> None:
     assert torch.equal(edge(images, 0.25), edge(images))
     skip = CellEdge(genotype.normal[0][0]._replace(operation="skip_connect", attention=None), 16, 1, 4).train()
     assert torch.equal(skip(images, 0.25), images)
+
+
+def test_a_shorter_network_takes_the_weights_of_a_whole_one() -> None:
+    whole, short = (
+        CellNetwork(channels=4, layers=5, num_classes=None, image_size=8, out_indices=indices)
+        for indices in ((0, 1, 2), (1,))
+    )
+    report = load_backbone(short, whole.state_dict())
+    assert len(short.cells) == 3
+    assert report.missing == []
+    assert all(key.startswith(short.left_out) for key in report.unused)
+    x = torch.rand(2, 3, 8, 8)
+    torch.testing.assert_close(short.eval()(x)[0], whole.eval()(x)[1])
 
 
 def test_auxiliary_head_is_for_training() -> None:
