@@ -51,7 +51,7 @@ class SameConv(nn.Conv2d):
     def convolve(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """The same with another weight, without bias: ``x`` and ``weight`` may be those of several convolutions."""
         stride, padding, dilation = self.stride[0], int(self.padding[0]), self.dilation[0]
-        if x.is_cpu and x.requires_grad and not torch.is_autocast_enabled("cpu"):
+        if x.is_cpu and x.requires_grad and not (torch.is_autocast_enabled("cpu") or torch.jit.is_tracing()):
             if stride > 1 and stride == dilation:
                 x, stride, padding, dilation = x[:, :, ::stride, ::stride], 1, padding // dilation, 1
             if stride == 1:

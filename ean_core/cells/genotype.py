@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from ean_core.cells.operations import OPERATIONS
 from ean_core.errors import UserError
 
 FORM = "'normal: 0 sep_conv_3x3 SE, 1 skip_connect | ...; reduce: ...'"
+CELL = re.compile(r"\b(normal|reduce)\s*:")
 INPUTS = 2
 """A cell begins with the outputs of the two cells before it: states 0 and 1. Its nodes are the states 2, 3, ..."""
 
@@ -59,13 +61,20 @@ class Genotype:
 
     Raises:
         UserError: No nodes, a node without exactly two edges of different sources, an edge from a later node, or an
-            unknown operation or attention; the message names the cell and the node.
+            unknown operation or attention; the message names the cell and the node. A ``module.Class`` is looked up
+            when a network is built.
     """
 
     normal: Nodes
     reduce: Nodes
 
     def __post_init__(self) -> None:
+        for name, given in self.cells():  # any sequences will do, and become tuples
+            try:
+                nodes = tuple(tuple(Edge(*edge) for edge in pair) for pair in given)
+            except TypeError as error:
+                raise UserError(f"genotype, {name} cell: a node is two edges (source, operation, attention)") from error
+            object.__setattr__(self, name, nodes)
         for name, cell in self.cells():
             if not cell:
                 raise UserError(f"genotype, {name} cell: it has no nodes")
@@ -105,7 +114,7 @@ class Genotype:
         Raises:
             UserError: The text is no genotype, with the reason.
         """
-        before, *parts = re.split(r"\b(normal|reduce)\s*:", text)
+        before, *parts = CELL.split(text)
         if before.strip() or sorted(parts[::2]) != ["normal", "reduce"]:
             raise UserError(f"no genotype: expected {FORM}, got {text.strip()[:60]!r}")
         cells: dict[str, Any] = {}
@@ -145,22 +154,28 @@ class Genotype:
     def load(cls, spec: Genotype | str | os.PathLike[str]) -> Genotype:
         """A genotype from itself, a published name, its text, or a file: a search's ``genotype.json`` or its text.
 
+        A folder stands for the ``genotype.json`` in it.
+
         Raises:
             FileNotFoundError: ``spec`` looks like a file, and there is none.
             UserError: It is none of these, or wrong.
         """
         if isinstance(spec, Genotype):
             return spec
+        if not isinstance(spec, str | os.PathLike):
+            raise UserError(
+                f"a genotype is a name, a text or a file, got {type(spec).__name__}: on the command line, --genotype"
+            )
         text = os.fspath(spec)
         if text in PUBLISHED:
             return cls.parse(PUBLISHED[text])
-        if "normal:" in text:
+        if CELL.search(text):
             return cls.parse(text)
-        path = Path(text)
+        path = Path(text, "genotype.json") if Path(text).is_dir() else Path(text)
         if not path.is_file():
             if not path.suffix:
-                raise UserError(f"unknown genotype '{text}': known are {', '.join(PUBLISHED)}, a file, or {FORM}")
-            raise FileNotFoundError(f"genotype file '{text}' does not exist")
+                raise UserError(f"unknown genotype '{text[:60]}': known are {', '.join(PUBLISHED)}, a file, or {FORM}")
+            raise FileNotFoundError(f"genotype file '{path}' does not exist")
         try:
             return cls.parse(_read_file(path))
         except UserError as error:
@@ -181,32 +196,37 @@ def _check(edge: Edge, node: int, where: str) -> None:
     known = [name for name in OPERATIONS if name != "none"]
     if edge.operation not in known:
         raise UserError(f"{where}: unknown operation {edge.operation!r}, known are {', '.join(known)}")
-    if not 0 <= edge.source < node:
+    if not isinstance(edge.source, int) or not 0 <= edge.source < node:
         raise UserError(f"{where}: an edge comes from a state before it, 0 to {node - 1}, not from {edge.source}")
     if edge.attention is not None and "." not in edge.attention and edge.attention not in ATTENTION.module_dict:
         known = sorted(ATTENTION.module_dict)
-        raise UserError(f"{where}: unknown attention {edge.attention!r}, known are {', '.join(known)}, or module.Class")
+        near = difflib.get_close_matches(edge.attention.lower(), [name.lower() for name in known], n=1)
+        hint = f" (did you mean {next(name for name in known if name.lower() == near[0])}?)" if near else ""
+        raise UserError(
+            f"{where}: unknown attention {edge.attention!r}{hint}, known are {', '.join(known)}, or module.Class"
+        )
 
 
 def _read_edge(text: str, where: str) -> Edge:
     """``"0 sep_conv_3x3 SE"`` -> an edge."""
     words = text.split()
-    if len(words) not in (2, 3) or not words[0].isdecimal():
+    if len(words) not in (2, 3) or not re.fullmatch(r"\d{1,3}", words[0], re.ASCII):
         raise UserError(f"{where}: an edge is 'SOURCE OPERATION [ATTENTION]', got {text.strip()[:60]!r}")
-    return Edge(int(words[0]), words[1], words[2] if len(words) == 3 else None)
+    attention = words[2] if len(words) == 3 and words[2] != "none" else None
+    return Edge(int(words[0]), words[1], attention)
 
 
 def _read_file(path: Path) -> str:
     """The text form that a file holds."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise UserError("it holds no text") from None
     if not text.lstrip().startswith("{"):
         return text
     try:
         entry: Any = json.loads(text).get("genotype")
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError("it is no JSON") from error
     if not isinstance(entry, dict) or not all(isinstance(value, str) for value in entry.values()):
         raise UserError("it holds no genotype: is it the file of another search?")

@@ -118,6 +118,7 @@ def build_cell_attention(name: str, channels: int, size: int) -> Attention:
         "SE": {**hidden, "bias": False},
         "BAM": hidden,
         "CBAM": hidden,
+        "GC": {"ratio": max(1 / 16, 1.5 / channels)},
         "A2": {"m": max(1, channels // 4), "n": max(1, channels // 4)},
         "GE": {**hidden, "variant": "theta+", "size": size, "bias": False},
     }

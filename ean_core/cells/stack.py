@@ -76,8 +76,13 @@ class CellStack(BaseModule):
         self.pretrained: str | None = init_cfg["checkpoint"] if pretrained else None
         if stem not in SIZES:
             raise UserError(f"stem must be {' or '.join(SIZES)}, got {stem!r}")
-        if layers < 3 or channels < 1:
-            raise UserError(f"a cell network has at least 3 cells and 1 channel, got {layers} and {channels}")
+        whole_number("nodes", nodes, 1)
+        whole_number("channels", channels, 1)
+        whole_number("layers", layers, 3)
+        if num_classes is not None:
+            whole_number("num_classes", num_classes, 1)
+        if image_size is not None:
+            whole_number("image_size", image_size, 1)
         self.out_indices = tuple(sorted(out_indices)) if num_classes is None else (2,)
         if not self.out_indices or not set(self.out_indices) <= {0, 1, 2}:
             raise UserError(f"out_indices {tuple(out_indices)} must be one or more of 0, 1, 2")
@@ -159,12 +164,14 @@ class AuxiliaryHead(nn.Module):
 
     ReLU, mean over 5x5 positions (stride 3 on CIFAR, 2 on ImageNet), 1x1 to 128 and 2x2 to 768 channels, both with
     batch norm and ReLU, linear layer. As in DARTS the last batch norm is left out on ImageNet. What DARTS does not
-    provide for: a map below 7x7 is not pooled, and from a larger one the linear layer takes the mean over positions.
+    provide for: a smaller map is not pooled, and where several positions are left the linear layer takes their mean.
     """
 
     def __init__(self, channels: int, num_classes: int, stem: str = "cifar") -> None:
         super().__init__()
-        self.pool = nn.AvgPool2d(5, 3 if stem == "cifar" else 2, count_include_pad=False)
+        stride = 3 if stem == "cifar" else 2
+        self.pool = nn.AvgPool2d(5, stride, count_include_pad=False)
+        self.least = 5 + stride  # of a map that is pooled: two positions remain
         self.layers = nn.Sequential(
             conv_bn(channels, 128, relu=False),
             nn.ReLU(),
@@ -177,9 +184,21 @@ class AuxiliaryHead(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) -> logits (N, K)."""
         x = torch.relu(x)
-        if min(x.shape[2:]) >= 7:
+        if min(x.shape[2:]) >= self.least:
             x = self.pool(x)
+        if min(x.shape[2:]) < 2:
+            raise UserError("the auxiliary classifier needs maps of 2x2 at least: larger images, or auxiliary=0")
         return self.fc(self.layers(x).mean((2, 3)))
+
+
+def whole_number(name: str, value: Any, least: int) -> None:
+    """Check an option.
+
+    Raises:
+        UserError: It is no whole number, or too small.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise UserError(f"{name} is a whole number of {least} or more, got {value!r}")
 
 
 def _stem(kind: str, channels: int, size: int) -> tuple[nn.Sequential, int, int]:

@@ -11,7 +11,7 @@ from torch import nn
 
 from ean_core.cells.mixed import Mixture, SuperCell, all_edges
 from ean_core.cells.operations import OPERATIONS
-from ean_core.cells.stack import CellStack
+from ean_core.cells.stack import CellStack, whole_number
 from ean_core.errors import UserError
 
 ATTENTIONS = ("none", "SE", "BAM", "CBAM", "GE", "A2")
@@ -75,14 +75,16 @@ class CellSupernet(CellStack):
         init_cfg: Any = None,
     ) -> None:
         for kind, names, known in (("operations", operations, OPERATIONS), ("attentions", attentions, None)):
-            if isinstance(names, str) or not names or len(set(names)) < len(names):
+            if isinstance(names, str) or not names or len(set(map(str, names))) < len(names):
                 raise UserError(f"{kind} is a list of different candidates, got {names!r}")
             unknown = [name for name in names if known is not None and name not in known]
             if unknown:
                 raise UserError(f"unknown operation {unknown[0]!r}, known are {', '.join(OPERATIONS)}")
         if not set(operations) - {"none"}:
             raise UserError("operations needs a candidate besides 'none'")
-        if partial < 1 or channels % partial:
+        whole_number("channels", channels, 1)
+        whole_number("partial", partial, 1)
+        if channels % partial:
             raise UserError(f"partial={partial} must divide the number of channels, {channels}")
         super().__init__(
             lambda place: SuperCell(operations, place=place, attentions=attentions, nodes=nodes, partial=partial),
@@ -131,9 +133,18 @@ class CellSupernet(CellStack):
             edge: Its index in ``edges``.
             operations: Names; none of them drops the edge; ``None``: as before.
             attentions: Names; ``None``: as before.
+
+        Raises:
+            UserError: There is no such edge or candidate.
         """
+        if cell not in KINDS or not 0 <= edge < len(self.edges):
+            raise UserError(f"there is no edge {edge} in the {cell} cell")
         for letter, names, all_names in (("alpha", operations, self.operations), ("beta", attentions, self.attentions)):
             if names is not None:
+                names = list(names)
+                unknown = [name for name in names if name not in all_names]
+                if unknown:
+                    raise UserError(f"'{unknown[0]}' is no candidate: {', '.join(all_names)}")
                 self._left[f"{letter}_{cell}"][edge] = sorted(all_names.index(name) for name in names)
 
     def probabilities(self) -> dict[str, torch.Tensor]:

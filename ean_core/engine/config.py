@@ -60,6 +60,8 @@ def load_config(
     application = find_application(cfg)
     if scheme is not None:
         backbone = cfg.model.backbone
+        if "genotype" in backbone:
+            raise UserError(f"'{path}' has a network of cells, which has no connection scheme: take --genotype")
         backbone.scheme = scheme
         if scheme.endswith(".json"):
             points = point_names(backbone)

@@ -61,6 +61,9 @@ def train(
     Raises:
         UserError, OSError: What the user can mend: data, config, paths.
     """
+    search = cfg.get("search")
+    if isinstance(search, dict) and search.get("type") == "cells":
+        raise UserError(f"'{cfg.filename}' searches cells: run tools/search.py")
     cfg = copy.deepcopy(cfg)
     application = application or find_application(cfg)
     work_dir = Path(cfg.work_dir)

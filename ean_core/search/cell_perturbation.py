@@ -35,6 +35,7 @@ from ean_core.search.cell_training import CellTraining
 from ean_core.terminal import progress_bar
 
 DECISIONS = "decisions.jsonl"
+START_ANEW = "start without --resume, which moves it to previous/"
 Entry = dict[str, Any]
 
 
@@ -187,15 +188,15 @@ def perturb(training: CellTraining, measure: Callable[[], float], work_dir: Path
         measure: The loss of the supernet as it stands, e.g. ``lambda: judge()["loss"]``.
         work_dir: The folder of the file.
         save: Saves the supernet behind a decision.
+
+    Raises:
+        UserError: ``decisions.jsonl`` has fewer decisions than the supernet has behind it, or other ones.
     """
     path, options = work_dir / DECISIONS, training.plan.perturbation
-    decisions = read_json_lines(path)[: training.decisions]
+    remains, asked = Remains(training), questions(training.space, training.seed)
+    decisions = read_decisions(path, training.decisions, remains, asked)
+    done = {Question(*(entry[name] for name in Question._fields)) for entry in decisions}
     write_json_lines(path, decisions)
-    remains = Remains(training)
-    done = {Question(*(entry[name] for name in Question._fields)): entry["kept"] for entry in decisions}
-    for question, kept in done.items():
-        remains.keep(question, kept)
-    asked = questions(training.space, training.seed)
     with progress_bar(TextColumn("{task.fields[text]}")) as bar:
         task = bar.add_task("selecting", total=len(asked), text="")
         for number, question in enumerate(asked):
@@ -216,6 +217,44 @@ def perturb(training: CellTraining, measure: Callable[[], float], work_dir: Path
                 bar.console.print(text, highlight=False, soft_wrap=True)
         bar.update(task, completed=len(asked))
     return derive(decisions, training.space)
+
+
+def read_decisions(path: Path, number: int, remains: Remains, asked: Sequence[Question]) -> list[Entry]:
+    """The first lines of ``decisions.jsonl``, and leave in a supernet what they say.
+
+    Raises:
+        UserError: There are fewer, or one is damaged.
+    """
+    with reading_lines(path):
+        decisions = read_json_lines(path)[:number]
+    if len(decisions) < number:
+        raise UserError(f"cannot resume: '{path}' lacks lines of the {number} decisions; {START_ANEW}")
+    for line, entry in enumerate(decisions, 1):
+        fields = entry if isinstance(entry, dict) else {}
+        about = [question for question in asked if question._asdict().items() <= fields.items()]
+        kept = fields.get("kept")
+        if not about or not isinstance(kept, list) or not _can_keep(remains.candidates(about[0]), kept, about[0]):
+            raise UserError(f"cannot resume: line {line} of '{path}' is not a decision of this search; {START_ANEW}")
+        remains.keep(about[0], kept)
+    return decisions
+
+
+@contextmanager
+def reading_lines(path: Path) -> Iterator[None]:
+    """Say in one line that a file is no text.
+
+    Raises:
+        UserError: It is none.
+    """
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise UserError(f"cannot resume: '{path}' is not a file of JSON lines; {START_ANEW}") from error
+
+
+def _can_keep(candidates: Sequence[Any], kept: Sequence[Any], question: Question) -> bool:
+    number = min(2 if question.kind == "sources" else 1, len(candidates))
+    return len(kept) == number and all(name in candidates for name in kept)
 
 
 def derive(decisions: Sequence[Entry], space: Space) -> Genotype:

@@ -14,6 +14,8 @@ from ean_core.errors import UserError
 SELECTIONS = ("argmax", "perturbation")
 WEIGHTS = ("type", "optimizer", "clip_grad")
 """What a search reads in ``optim_wrapper``."""
+TABLES = ("stop", "perturbation", "val_dataset")
+"""Options that are dicts; ``None`` is an empty one."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +24,10 @@ class Stop:
 
     Attributes:
         skips: Once the normal cell of the largest probabilities has more skip connections than this; the genotype is
-            then of the last epoch before (DARTS+, arXiv 1909.06035). ``None``: never.
+            then of the last epoch before that had not (DARTS+, arXiv 1909.06035). ``None``: never.
         patience: Once the genotype has been the same in this many epochs and the one before them. ``None``: never.
-        after: Only epochs behind this one count, those of the warm-up besides: a genotype that is drawn by lot may
-            have any number of skip connections.
+        after: Only epochs behind this one count, and behind the warm-up: a genotype that is drawn by lot may have any
+            number of skip connections. The genotype is of none before this one either.
     """
 
     _: KW_ONLY
@@ -89,31 +91,41 @@ def read_plan(cfg: Config) -> Plan:
         UserError: An unknown option, one that is missing, or values that make no sense.
     """
     entry = dict(cfg.search)
+    entry |= {name: {} for name in TABLES if entry.get(name) is None}
+    weights = cfg.optim_wrapper
+    clip = weights.get("clip_grad") if isinstance(weights, Mapping) else None
+    tables = {f"search.{name}": entry[name] for name in (*TABLES, "architecture_optimizer") if name in entry}
+    for name, value in (tables | {"optim_wrapper": weights, "optim_wrapper.clip_grad": clip or {}}).items():
+        if not isinstance(value, Mapping):
+            raise UserError(f"{name} must be a dict of options, got {value!r}")
     for name, kind in (("stop", Stop), ("perturbation", Perturbation)):
-        entry[name] = _read(kind, dict(entry.get(name) or {}), f"search.{name}")
+        entry[name] = _read(kind, dict(entry[name]), f"search.{name}")
     plan: Plan = _read(Plan, entry, "search")
     epochs = cfg.train_cfg.max_epochs
-    if plan.order not in (1, 2):
+    for name, value, least, optional in (
+        ("train_cfg.max_epochs", epochs, 1, False),
+        ("search.warmup", plan.warmup, 0, False),
+        ("search.max_skips", plan.max_skips, 0, True),
+        ("search.stop.skips", plan.stop.skips, 0, True),
+        ("search.stop.patience", plan.stop.patience, 1, True),
+        ("search.stop.after", plan.stop.after, 0, False),
+        ("search.perturbation.images", plan.perturbation.images, 1, True),
+        ("search.perturbation.tune", plan.perturbation.tune, 0, False),
+    ):
+        if not (optional and value is None) and (type(value) is not int or value < least):  # bool is no number
+            raise UserError(f"{name} must be a whole number from {least} on, got {value!r}")
+    norm = (clip or {}).get("max_norm")
+    if norm is not None and (isinstance(norm, bool) or not isinstance(norm, int | float) or not norm > 0):
+        raise UserError(f"optim_wrapper.clip_grad.max_norm must be a number above 0, got {norm!r}")
+    if type(plan.order) is not int or plan.order not in (1, 2):
         raise UserError(f"search.order must be 1 or 2, got {plan.order!r}")
     if plan.selection not in SELECTIONS:
         raise UserError(f"search.selection must be {' or '.join(SELECTIONS)}, got {plan.selection!r}")
-    if epochs < 1:
-        raise UserError(f"a search needs at least one epoch, got train_cfg.max_epochs={epochs}")
-    if not 0 <= plan.warmup < epochs:
+    if plan.warmup >= epochs:
         raise UserError(
             f"search.warmup={plan.warmup} must be less than train_cfg.max_epochs={epochs}: behind it the architecture "
             "learns"
         )
-    for name, value, least in (
-        ("max_skips", plan.max_skips, 0),
-        ("stop.skips", plan.stop.skips, 0),
-        ("stop.patience", plan.stop.patience, 1),
-        ("stop.after", plan.stop.after, 0),
-        ("perturbation.images", plan.perturbation.images, 1),
-        ("perturbation.tune", plan.perturbation.tune, 0),
-    ):
-        if value is not None and (not isinstance(value, int) or value < least):
-            raise UserError(f"search.{name} must be a whole number from {least} on, got {value!r}")
     if plan.stop.skips is not None and plan.selection != "argmax":
         raise UserError(
             "search.stop.skips goes back to an earlier epoch's probabilities: it needs search.selection=argmax"

@@ -23,7 +23,7 @@ from ean_core.engine.environment import environment
 from ean_core.errors import UserError
 from ean_core.figures import save_figure
 from ean_core.files import append_json_line, make_work_dir, read_json_lines, set_aside, write_atomic, write_json_lines
-from ean_core.search.cell_perturbation import DECISIONS, Judge, perturb
+from ean_core.search.cell_perturbation import DECISIONS, START_ANEW, Judge, perturb, reading_lines
 from ean_core.search.cell_plan import Plan, Stop, read_plan
 from ean_core.search.cell_selection import count_skips, entropies, read_probabilities, select
 from ean_core.search.cell_training import CellTraining
@@ -36,6 +36,9 @@ HISTORY, STATE, GENOTYPE, PLOT = "cells.jsonl", "cells_state.pth", "genotype.jso
 FILES = (HISTORY, STATE, DECISIONS, GENOTYPE, PLOT)
 FREE = ("selection", "perturbation")
 """Settings that may change when a search is resumed, until the first decision."""
+KEYS = {"epoch", "learning_architecture", "train_loss", "lr", "entropy_alpha", "entropy_beta", "skips", "genotype"}
+KEYS |= {"operations", "attentions"}
+"""What every line of ``cells.jsonl`` has."""
 Entry = dict[str, Any]
 
 
@@ -140,7 +143,7 @@ def stop_reason(history: Sequence[Entry], plan: Plan) -> str | None:
     counted = [entry for entry in history if entry["epoch"] > max(stop.after, plan.warmup)]
     if not counted:
         return None
-    if stop.skips is not None and last["skips"] > stop.skips and _good(history, stop.skips) is not None:
+    if stop.skips is not None and last["skips"] > stop.skips and _good(history, stop) is not None:
         return f"the normal cell has {last['skips']} skip connections, more than {stop.skips}"
     same = [entry["genotype"] == last["genotype"] for entry in counted[-(stop.patience or 0) - 1 :]]
     if stop.patience is not None and len(same) > stop.patience and all(same):
@@ -152,13 +155,14 @@ def good_epoch(history: Sequence[Entry], stop: Stop) -> Entry:
     """The epoch that the genotype is of: the last, or where skip connections stopped the search the last without."""
     last = history[-1]
     if last.get("stopped") and stop.skips is not None and last["skips"] > stop.skips:
-        return _good(history, stop.skips) or last
+        return _good(history, stop) or last
     return last
 
 
-def _good(history: Sequence[Entry], skips: int) -> Entry | None:
-    """The last epoch in which the architecture had learned and the normal cell had no more skip connections."""
-    good = [entry for entry in history if entry["learning_architecture"] and entry["skips"] <= skips]
+def _good(history: Sequence[Entry], stop: Stop) -> Entry | None:
+    """The last epoch without too many skip connections, from ``stop.after`` on and behind the warm-up."""
+    learned = [entry for entry in history if entry["learning_architecture"] and entry["epoch"] >= stop.after]
+    good = [entry for entry in learned if stop.skips is None or entry["skips"] <= stop.skips]
     return good[-1] if good else None
 
 
@@ -166,9 +170,9 @@ def _begin(training: CellTraining, work_dir: Path, settings: Mapping[str, Any], 
     """Go on from what lies in the work directory, or make room there."""
     if not resume:
         set_aside(work_dir, FILES)
-    lines = read_json_lines(work_dir / HISTORY)
+    lines: list[Entry] = []
     if (work_dir / STATE).is_file():
-        state = read_checkpoint(work_dir / STATE)
+        state = _read_state(training, work_dir / STATE)
         free = () if state["decisions"] else FREE
         changes = difference(
             *({k: v for k, v in tree.items() if k not in free} for tree in (state["settings"], settings))
@@ -178,10 +182,61 @@ def _begin(training: CellTraining, work_dir: Path, settings: Mapping[str, Any], 
                 f"the search in '{work_dir}' was made with other settings: {changes}; put it back, choose another "
                 "--work-dir, or start anew without --resume"
             )
-        if len(lines) < state["epoch"]:
-            raise UserError(f"cannot resume: '{work_dir / HISTORY}' lacks lines of the {state['epoch']} epochs")
-        training.load_state_dict(state)
-    write_json_lines(work_dir / HISTORY, lines[: training.epoch])
+        lines = _read_history(work_dir / HISTORY, state["epoch"])
+        try:
+            training.load_state_dict(state)
+        except torch.OutOfMemoryError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise UserError(
+                f"cannot resume: the weights in '{work_dir / STATE}' are not those of this search; {START_ANEW}"
+            ) from error
+    else:
+        _check_nothing_is_lost(work_dir)
+    write_json_lines(work_dir / HISTORY, lines)
+
+
+def _check_nothing_is_lost(work_dir: Path) -> None:
+    """Refuse to begin where a search got further than its first epoch, whose state is written behind its line.
+
+    Raises:
+        UserError: It would be overwritten.
+    """
+    history = work_dir / HISTORY
+    found = [HISTORY] if history.is_file() and history.read_bytes().count(b"\n") > 1 else []
+    found += [name for name in (GENOTYPE, DECISIONS) if (work_dir / name).is_file()]
+    if found:
+        raise UserError(f"cannot resume: '{work_dir}' has {found[0]} but no {STATE}: {START_ANEW}")
+
+
+def _read_state(training: CellTraining, path: Path) -> dict[str, Any]:
+    """The state of a search, whatever its settings.
+
+    Raises:
+        UserError: The file is something else.
+    """
+    state = read_checkpoint(path)
+    counts = [state.get(name) for name in ("epoch", "decisions")]
+    whole = training.state_dict().keys() <= state.keys() and isinstance(state.get("settings"), Mapping)
+    if not whole or not all(isinstance(count, int) and count >= 0 for count in counts):
+        raise UserError(f"cannot resume: '{path}' is not the state of a search of cells; {START_ANEW}")
+    return state
+
+
+def _read_history(path: Path, epochs: int) -> list[Entry]:
+    """The first lines of ``cells.jsonl``.
+
+    Raises:
+        UserError: There are fewer, or one is damaged.
+    """
+    with reading_lines(path):
+        lines = read_json_lines(path)[:epochs]
+    if len(lines) < epochs:
+        raise UserError(f"cannot resume: '{path}' lacks lines of the {epochs} epochs; {START_ANEW}")
+    for number, line in enumerate(lines, 1):
+        if not isinstance(line, dict) or not line.keys() >= KEYS or line["epoch"] != number:
+            raise UserError(f"cannot resume: line {number} of '{path}' is not that of epoch {number}; {START_ANEW}")
+    return lines
 
 
 def _save(training: CellTraining, work_dir: Path, settings: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import FrozenInstanceError
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -61,6 +62,15 @@ def test_files(tmp_path: Path) -> None:
     assert Genotype.load(text) == Genotype.load(str(whole)) == genotype
 
 
+def test_more_that_is_understood(tmp_path: Path) -> None:
+    genotype = Genotype.parse(SMALL)
+    assert Genotype.load(SMALL.replace(":", " :")) == genotype
+    assert Genotype.load(SMALL.replace("1 skip_connect |", "1 skip_connect none |")) == genotype
+    assert Genotype(list(genotype.normal), [list(map(tuple, pair)) for pair in genotype.reduce]) == genotype  # type: ignore[arg-type]
+    (tmp_path / "genotype.json").write_text(json.dumps({"genotype": genotype.as_dict()}), encoding="utf-8-sig")
+    assert Genotype.load(tmp_path) == genotype
+
+
 def test_random_genotypes_are_drawn_from_all() -> None:
     generator = torch.Generator().manual_seed(0)
     drawn = [Genotype.random(generator) for _ in range(200)]
@@ -90,10 +100,13 @@ GOOD = "reduce: 0 skip_connect, 1 skip_connect"
         (f"normal: 0 skip_connect, 1 skip_connect | 0 skip_connect, 2 skip_connect; {GOOD}", "2 nodes in the normal"),
         ("normal: 0 skip_connect, 1 skip_connect", "no genotype: expected 'normal: "),
         (f"what? normal: 0 skip_connect, 1 skip_connect; {GOOD}", "no genotype"),
+        (f"normal: {'9' * 5000} skip_connect, 1 skip_connect; {GOOD}", "an edge is 'SOURCE OPERATION"),
+        (f"normal: 0 skip_connect cbm, 1 skip_connect; {GOOD}", "unknown attention 'cbm' (did you mean CBAM?)"),
+        (["normal: 0 skip_connect", "1 skip_connect"], "a genotype is a name, a text or a file, got list: on the"),
         ("pc-darts", "unknown genotype 'pc-darts': known are att-darts, darts-v2, a file"),
     ],
 )
-def test_mistakes_say_where(spec: str, message: str) -> None:
+def test_mistakes_say_where(spec: Any, message: str) -> None:
     with pytest.raises(ValueError, match=r"^[^\n]+$") as caught:
         Genotype.load(spec)
     assert message in str(caught.value)
@@ -106,11 +119,12 @@ def test_mistakes_say_where(spec: str, message: str) -> None:
         (b'{"genotype": {"normal": 3, "reduce": ""}}', "holds no genotype"),
         (b'{"genotype": ', "it is no JSON"),
         (b"[" * 100_000, "no genotype"),
+        (b'{"a":' + b"9" * 5000 + b"}", "it is no JSON"),
         (b'{"a":' * 100_000, "it is no JSON"),
         (b"\xff\xfe\x00", "it holds no text"),
         (b"1-01-1", "no genotype: expected"),
     ],
-    ids=["scheme", "numbers", "cut", "deep", "deeper", "binary", "text"],
+    ids=["scheme", "numbers", "cut", "deep", "long", "deeper", "binary", "text"],
 )
 def test_files_of_something_else(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "genotype.json"

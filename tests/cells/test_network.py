@@ -10,7 +10,7 @@ from torch import nn
 from ean_core.backbones.weights import load_backbone
 from ean_core.cells import CellNetwork, Genotype
 from ean_core.cells.network import Cell, CellEdge
-from ean_core.cells.stack import Place
+from ean_core.cells.stack import AuxiliaryHead, Place
 from ean_testing.cell_references import cell as reference
 from ean_testing.references import randomize, weights_of
 
@@ -122,6 +122,34 @@ def test_a_shorter_network_takes_the_weights_of_a_whole_one() -> None:
     assert all(key.startswith(short.left_out) for key in report.unused)
     x = torch.rand(2, 3, 8, 8)
     torch.testing.assert_close(short.eval()(x)[0], whole.eval()(x)[1])
+
+
+@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+def test_auxiliary_head_takes_maps_of_any_size(stem: str) -> None:
+    head = AuxiliaryHead(4, 3, stem)
+    for size in (*range(2, 20), 32):
+        assert head(torch.rand(2, 4, size, size + 1)).shape == (2, 3)
+    with pytest.raises(ValueError, match="needs maps of 2x2 at least"):
+        head(torch.rand(2, 4, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layers": "abc"}, "layers is a whole number of 3 or more, got 'abc'"),
+        ({"layers": 2}, "layers is a whole number of 3 or more, got 2"),
+        ({"layers": 4.0}, "layers is a whole number"),
+        ({"channels": 0}, "channels is a whole number of 1 or more, got 0"),
+        ({"num_classes": 0}, "num_classes is a whole number of 1 or more, got 0"),
+        ({"image_size": -1}, "image_size is a whole number of 1 or more, got -1"),
+        ({"image_size": (32, 32)}, "image_size is a whole number"),
+        ({"stem": "mnist"}, "stem must be cifar or imagenet, got 'mnist'"),
+        ({"num_classes": None, "out_indices": (3,)}, r"out_indices \(3,\) must be one or more of 0, 1, 2"),
+    ],
+)
+def test_wrong_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        CellNetwork(**options)
 
 
 def test_auxiliary_head_is_for_training() -> None:

@@ -202,8 +202,22 @@ def test_what_is_left_is_saved() -> None:
         ({"attentions": ("unheard",)}, "unknown attention 'unheard'"),
         ({"attentions": "SE"}, "attentions is a list"),
         ({"partial": 3}, "partial=3 must divide"),
+        ({"partial": 0}, "partial is a whole number of 1 or more, got 0"),
+        ({"nodes": 0}, "nodes is a whole number of 1 or more, got 0"),
     ],
 )
 def test_wrong_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=re.escape(message)):
         CellSupernet(4, **{**SMALL, **options})
+
+
+def test_only_candidates_can_be_left() -> None:
+    net = CellSupernet(4, **SMALL)
+    for arguments, message in (
+        (("normal", 99), "there is no edge 99 in the normal cell"),
+        (("other", 0), "there is no edge 0 in the other cell"),
+    ):
+        with pytest.raises(UserError, match=message):
+            net.restrict(*arguments, operations=[])
+    with pytest.raises(UserError, match="'conv' is no candidate: "):
+        net.restrict("normal", 0, operations=["conv"])

@@ -98,6 +98,11 @@ def test_genotypes_in_configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         load_config(root / "configs/cls/resnet164_org_cifar100.py", toy=True, genotype="darts-v2")
 
 
+def test_cells_have_no_scheme() -> None:
+    with pytest.raises(ValueError, match="has a network of cells, which has no connection scheme: take --genotype"):
+        load_config(CONFIG, toy=True, scheme="full")
+
+
 def test_a_foreign_genotype_builds_nothing_unknown() -> None:
     import ean_core.backbones  # noqa: F401  # registers the networks
 

@@ -7,9 +7,9 @@ import pytest
 
 from ean_core.cells import Genotype
 from ean_core.search.cell_perturbation import Question, derive
-from ean_core.search.cell_plan import Stop
+from ean_core.search.cell_plan import Plan, Stop
 from ean_core.search.cell_selection import Space, count_skips, entropies, limit_skips, operation_weights, select
-from ean_core.search.cells import good_epoch
+from ean_core.search.cells import good_epoch, stop_reason
 
 EDGES = ((2, 0), (2, 1), (3, 0), (3, 1), (3, 2))
 SPACE = Space(EDGES, operations=("none", "max_pool_3x3", "skip_connect", "sep_conv_3x3"), attentions=("none", "SE"))
@@ -121,3 +121,19 @@ def test_the_epoch_of_the_genotype() -> None:
     assert good_epoch([entry(1, 1), entry(2, 2), entry(3, 3, stopped="skips")], stop)["epoch"] == 2
     assert good_epoch([entry(1, 1), entry(2, 4), entry(3, 3)], stop)["epoch"] == 3  # it ended by itself
     assert good_epoch([entry(1, 1), entry(2, 2), entry(3, 2, stopped="patience")], stop)["epoch"] == 3
+
+
+def test_the_genotype_is_of_no_epoch_that_does_not_count() -> None:
+    """At most of the last one before those that count; without a good one the search goes on."""
+    plan = Plan(architecture_optimizer={}, warmup=1, stop=Stop(skips=2, after=3))
+    for history, good in (
+        ([entry(1, 0, False), entry(2, 1), entry(3, 4), entry(4, 4)], None),
+        ([entry(1, 0, False), entry(2, 1), entry(3, 4), entry(4, 4), entry(5, 2), entry(6, 3)], 5),
+        ([entry(1, 0, False), entry(2, 1), entry(3, 2), entry(4, 4)], 3),
+    ):
+        reason = stop_reason(history, plan)
+        assert (reason is None) is (good is None)
+        if reason is not None:
+            assert good_epoch([*history[:-1], history[-1] | {"stopped": reason}], plan.stop)["epoch"] == good
+    plan = Plan(architecture_optimizer={}, warmup=2, stop=Stop(skips=2))
+    assert stop_reason([entry(1, 0, False), entry(2, 0, False), entry(3, 3)], plan) is None

@@ -18,7 +18,7 @@ from ean_core.cells import ATTENTIONS as ALL_ATTENTIONS
 from ean_core.cells import OPERATIONS as ALL_OPERATIONS
 from ean_core.cells import Genotype
 from ean_core.cells.supernet import all_edges
-from ean_core.checkpoint import read_checkpoint
+from ean_core.checkpoint import read_checkpoint, write_checkpoint
 from ean_core.files import read_json_lines
 from ean_core.search import cell_perturbation, cell_training, cells
 from ean_core.search.cell_plan import read_plan
@@ -411,6 +411,21 @@ def test_ends_before_the_last_epoch(
         ({"options": ["optim_wrapper.optimizer.nesterov=True", "search.order=2"]}, "not of SGD with nesterov"),
         ({"options": ["optim_wrapper.paramwise_cfg.bias_lr_mult=2"]}, "optim_wrapper.paramwise_cfg: a search of cells"),
         ({"options": ["search.architecture_optimizer.lrate=1"]}, "lrate"),
+        ({"options": ["train_cfg.max_epochs=abc"]}, "train_cfg.max_epochs must be a whole number from 1 on, got 'abc'"),
+        ({"options": ["train_cfg.max_epochs=0"]}, "train_cfg.max_epochs must be a whole number from 1 on, got 0"),
+        ({"options": ["search.warmup=abc"]}, "search.warmup must be a whole number from 0 on, got 'abc'"),
+        ({"options": ["search.warmup=None"]}, "search.warmup must be a whole number from 0 on, got None"),
+        ({"options": ["search.order=True"]}, "search.order must be 1 or 2, got True"),
+        ({"options": ["search.stop.after=None"]}, "search.stop.after must be a whole number from 0 on, got None"),
+        ({"options": ["search.stop.patience=True"]}, "search.stop.patience must be a whole number from 1 on, got True"),
+        ({"options": ["search.stop=5"]}, "search.stop must be a dict of options, got 5"),
+        ({"options": ["search.stop=abc"]}, "search.stop must be a dict of options, got 'abc'"),
+        ({"options": ["search.perturbation=5"]}, "search.perturbation must be a dict of options, got 5"),
+        ({"options": ["search.val_dataset=5"]}, "search.val_dataset must be a dict of options, got 5"),
+        ({"options": ["search.architecture_optimizer=5"]}, "search.architecture_optimizer must be a dict of options"),
+        ({"options": ["optim_wrapper.clip_grad=5"]}, "optim_wrapper.clip_grad must be a dict of options, got 5"),
+        ({"options": ["optim_wrapper.clip_grad.max_norm=abc"]}, "max_norm must be a number above 0, got 'abc'"),
+        ({"options": ["optim_wrapper.clip_grad.max_norm=0"]}, "clip_grad.max_norm must be a number above 0, got 0"),
         ({"more": ["--resume"], "options": ["search.order=2"]}, "search.order was 1, is 2"),
         ({"more": ["--resume"], "options": ["train_cfg.max_epochs=9"]}, "epochs was 4, is 9"),
         ({"more": ["--resume"], "options": ["held_out=3"]}, "held_out was 4, is 3"),
@@ -424,6 +439,82 @@ def test_mistakes_leave_everything_as_it_was(
     assert message in error
     assert contents(copied) == before
     assert not (copied / "previous").exists()
+
+
+def in_state(**changes: Any) -> Callable[[Path], None]:
+    """Write other values into ``cells_state.pth``."""
+
+    def write(work_dir: Path) -> None:
+        state = read_checkpoint(work_dir / "cells_state.pth") | changes
+        state["settings"]["selection"] = "perturbation" if changes.get("decisions") else "argmax"
+        write_checkpoint(state, work_dir / "cells_state.pth")
+
+    return write
+
+
+def in_file(name: str, text: str | bytes) -> Callable[[Path], object]:
+    return lambda work_dir: (work_dir / name).write_bytes(text.encode() if isinstance(text, str) else text)
+
+
+def without(*names: str) -> Callable[[Path], object]:
+    return lambda work_dir: [(work_dir / name).unlink() for name in names]
+
+
+@pytest.mark.parametrize(
+    ("damages", "message"),
+    [
+        ([without("cells_state.pth")], "copied' has cells.jsonl but no cells_state.pth: start without --resume, which"),
+        (
+            [without("cells_state.pth", "cells.jsonl")],
+            "copied' has genotype.json but no cells_state.pth: start without",
+        ),
+        ([in_file("cells.jsonl", "5\n" * 4)], "line 1 of '{}/cells.jsonl' is not that of epoch 1; start without"),
+        ([in_file("cells.jsonl", '{"epoch": 1}\n' * 4)], "line 1 of '{}/cells.jsonl' is not that of epoch 1; start"),
+        ([in_file("cells.jsonl", b"\xff\xfe\n" * 4)], "'{}/cells.jsonl' is not a file of JSON lines; start without"),
+        (
+            [lambda work_dir: write_checkpoint({"state_dict": {}}, work_dir / "cells_state.pth")],
+            "'{}/cells_state.pth' is not the state of a search of cells; start without",
+        ),
+        ([in_state(epoch="x")], "'{}/cells_state.pth' is not the state of a search of cells; start without"),
+        ([in_state(model={})], "the weights in '{}/cells_state.pth' are not those of this search; start without"),
+        ([in_state(optimizer={})], "the weights in '{}/cells_state.pth' are not those of this search; start without"),
+        ([in_state(decisions=3)], "'{}/decisions.jsonl' lacks lines of the 3 decisions; start without"),
+        (
+            [in_state(decisions=3), in_file("decisions.jsonl", '{"x": 1}\n' * 2)],
+            "'{}/decisions.jsonl' lacks lines of the 3 decisions; start without",
+        ),
+        (
+            [in_state(decisions=3), in_file("decisions.jsonl", '{"x": 1}\n' * 3)],
+            "line 1 of '{}/decisions.jsonl' is not a decision of this search; start without",
+        ),
+        (
+            [
+                in_state(decisions=1),
+                in_file("decisions.jsonl", '{"kind": "sources", "cell": "normal", "place": 3, "kept": ["SE"]}\n'),
+            ],
+            "line 1 of '{}/decisions.jsonl' is not a decision of this search; start without",
+        ),
+    ],
+)
+def test_damaged_folders_are_not_resumed(
+    damages: list[Callable[[Path], object]], message: str, copied: Path, search: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line that names the file, and nothing is lost."""
+    for damage in damages:
+        damage(copied)
+    names = [name for name in (*FILES, "decisions.jsonl") if (copied / name).exists()]
+    before = [(copied / name).read_bytes() for name in names]
+    options = ("search.selection=perturbation",) if len(damages) > 1 or "decisions" in message else ()
+    error = fail(capsys, lambda: search(copied, "--resume", options=options))
+    assert message.format(copied) in error
+    assert error.startswith("error: cannot resume: ")
+    assert [(copied / name).read_bytes() for name in names] == before
+
+
+def test_training_a_config_of_a_search(tool: Callable, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error = fail(capsys, lambda: tool("train")([CONFIG, "--toy", "--work-dir", str(tmp_path / "new")]))
+    assert error == f"error: '{CONFIG}' searches cells: run tools/search.py\n"
+    assert not (tmp_path / "new").exists()
 
 
 def test_folders_of_another_search(
