@@ -356,6 +356,15 @@ def stubborn(skips: list[int]) -> Callable[..., Any]:
 DESCRIBE = cells.describe
 
 
+def untrained(training: cell_training.CellTraining, seen: Any) -> dict[str, float]:
+    """An epoch in the place of ``run_epoch``: another architecture, drawn."""
+    training.epoch += 1
+    with torch.no_grad():
+        for parameter in training.supernet.architecture_parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(training.epoch)))
+    return {"train_loss": 1.0, "val_loss": 1.0}
+
+
 @pytest.mark.parametrize(
     ("skips", "options", "epochs", "epoch"),
     [
@@ -373,6 +382,7 @@ def test_ends_before_the_last_epoch(
     changes = ("search.stop.after=0", *(f"search.{option}" for option in options), "search.max_skips=None")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cells, "describe", stubborn(skips))
+        patch.setattr(cell_training.CellTraining, "run_epoch", untrained)
         search(tmp_path, options=changes)
     history = read_json_lines(tmp_path / "cells.jsonl")
     result = json.loads((tmp_path / "genotype.json").read_text())
