@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -167,10 +167,8 @@ def find_pluggable(model: nn.Module) -> Pluggable:
     Raises:
         UserError: There is none.
     """
-    for part in _parts(model):
-        if isinstance(part, Pluggable):
-            return part
-    raise UserError(f"{type(model).__name__} has no EAN backbone, so it has no connection scheme")
+    found: Pluggable = _find(model, Pluggable, "it has no connection scheme")
+    return found
 
 
 def find_staged(model: nn.Module) -> Staged:
@@ -179,13 +177,14 @@ def find_staged(model: nn.Module) -> Staged:
     Raises:
         UserError: There is none.
     """
-    for part in _parts(model):
-        if isinstance(part, Staged):
-            return part
-    raise UserError(f"{type(model).__name__} has no EAN backbone, so its stages are not known")
+    found: Staged = _find(model, Staged, "its stages are not known")
+    return found
 
 
-def _parts(model: nn.Module) -> Iterator[Any]:
-    """What is plugged into each module, and the module."""
+def _find(model: nn.Module, kind: type, so: str) -> Any:
+    """The first module, or what is plugged into one, that is of a kind."""
     for module in model.modules():
-        yield from (getattr(module, "plugged", None), module)
+        for part in (getattr(module, "plugged", None), module):
+            if isinstance(part, kind):
+                return part
+    raise UserError(f"{type(model).__name__} has no EAN backbone, so {so}")
