@@ -45,6 +45,6 @@ class SGE(Attention):
         if t.dtype in (torch.float16, torch.bfloat16):
             t = t.float()
         t = t - t.mean((2, 3), keepdim=True)
-        if t[0, 0].numel() > 1:
+        if t.shape[0] > 0 and t.shape[2] * t.shape[3] > 1:  # torch warns of a deviation over no images
             t = t / (t.std((2, 3), keepdim=True) + 1e-5)
         return torch.sigmoid(t * self.weight[:, None, None] + self.bias[:, None, None])

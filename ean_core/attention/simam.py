@@ -40,6 +40,11 @@ class SimAM(Attention):
         wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         d = (wide - wide.mean((2, 3), keepdim=True)) ** 2
         n: Any = x.shape[2] * x.shape[3] - 1
-        n = n.clamp(min=1) if isinstance(n, torch.Tensor) else torch.sym_max(n, 1)  # a tensor to torch.jit.trace
+        if isinstance(n, int):  # torch 2.7 compiles no `sym_max` of integers
+            n = max(n, 1)
+        elif isinstance(n, torch.Tensor):  # to torch.jit.trace
+            n = n.clamp(min=1)
+        else:
+            n = torch.sym_max(n, 1)
         variance = d.sum((2, 3), keepdim=True) / n
         return x * torch.sigmoid(d / (4 * (variance + self.decay)) + 0.5).to(x.dtype), state

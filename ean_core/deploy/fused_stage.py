@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import nn
@@ -34,12 +36,12 @@ class FusedStage(Stage):
             self.add_module(name, module)
         if stage.attention is None:
             self.attention = None
-        bottlenecks = [block for block in self.blocks if isinstance(block, Bottleneck)]
-        convolutions = [conv for block in bottlenecks for conv in (block.conv1, block.conv3)]
+        bottlenecks = self._bottlenecks()
         self.folded = all(isinstance(n, nn.Identity) for b in bottlenecks for n in (b.bn1, b.bn2, b.bn3))
-        self.even = all(n % operators.LANES == 0 for c in convolutions for n in (c.in_channels, c.out_channels))
-        for conv in convolutions:  # in memory as (C_in, C_out)
-            conv.weight.data = conv.weight.data.flatten(1).t().contiguous().t().view_as(conv.weight)
+        widths = [n for b in bottlenecks for c in (b.conv1, b.conv3) for n in (c.in_channels, c.out_channels)]
+        self.even = bool(widths) and all(n % operators.LANES == 0 for n in widths)
+        self._lay_out()
+        self.register_load_state_dict_post_hook(_lay_out)
         for attention in [m for m in self.modules() if isinstance(m, Attention) and self.even]:
             add_perceptron(attention)
 
@@ -52,7 +54,8 @@ class FusedStage(Stage):
         state: State = None
         for block, gate in zip(self.blocks, self.gates, strict=True):
             attention = self.attention_of(block)
-            known = attention is None or gate is False or isinstance(attention, SGE | ChannelAttention)
+            # A tuple: torch 2.7 does not compile `isinstance` of a union.
+            known = attention is None or gate is False or isinstance(attention, (SGE, ChannelAttention))
             if isinstance(block, Bottleneck) and self.folded and known and isinstance(gate, bool):
                 x, state = run_bottleneck(block, attention, gate, x, state, way)
             else:
@@ -60,7 +63,30 @@ class FusedStage(Stage):
         return x
 
     def _way(self, x: torch.Tensor) -> ModuleType:
-        watched = torch.jit.is_tracing() or torch.compiler.is_exporting() or torch.is_autocast_enabled(x.device.type)
+        if x.dtype != torch.float32 or x.device.type != "cpu" or not self.even:
+            return plain
+        watched = torch.jit.is_tracing() or torch.compiler.is_exporting() or torch.is_autocast_enabled("cpu")
         watched |= torch.is_grad_enabled() and any(t.requires_grad for t in (x, *self.parameters()))
-        suits = x.dtype == torch.float32 and x.device.type == "cpu" and self.even
-        return operators if suits and not watched and available() else plain
+        return operators if not watched and available() else plain
+
+    def _bottlenecks(self) -> list[Bottleneck]:
+        return [block for block in self.blocks if isinstance(block, Bottleneck)]
+
+    def _lay_out(self) -> None:
+        """Put the 1x1 convolutions' weights into memory as (C_in, C_out), as the loops read them, unless they lie so.
+
+        ``to`` may choose another memory format, and ``load_state_dict(assign=True)`` brings tensors of its own.
+        """
+        for conv in [conv for block in self._bottlenecks() for conv in (block.conv1, block.conv3)]:
+            conv.weight.data = conv.weight.data.flatten(1).t().contiguous().t().view_as(conv.weight)
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> FusedStage:
+        """What is behind ``to``."""
+        super()._apply(fn, recurse)
+        self._lay_out()
+        return self
+
+
+def _lay_out(stage: FusedStage, _: Any) -> None:
+    """A hook: one that is a method would be copied with the stage that it belongs to."""
+    stage._lay_out()

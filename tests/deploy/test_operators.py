@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -293,12 +294,18 @@ def test_same_function_without_them(name: str, attention: str, monkeypatch: pyte
         assert max(map(difference, fuse(net)(x), expected)) < tolerance(net, x, expected)
 
 
-@pytest.mark.parametrize("attention", ["none", "SE", "DIA"])  # SGE has no answer to it, fused or not
-def test_no_images(attention: str) -> None:
-    """An empty batch has an empty answer."""
-    net, x = build("cifar29", attention), torch.empty(0, 3, 17, 13)
-    with torch.inference_mode():
-        assert fuse(net)(x)[-1].shape == net(x)[-1].shape
+@pytest.mark.parametrize("attention", ["none", "SE", "SGE", "DIA"])
+@pytest.mark.parametrize("name", ["cifar29", "resnet18"])
+def test_no_images(name: str, attention: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty batch has an empty answer, with the loops and without."""
+    net, x = build(name, attention), images(name, 1)[:0]
+    expected = [(0, *out.shape[1:]) for out in net(images(name, 1))]
+    fused = fuse(net)
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert [out.shape for out in net(x)] == [out.shape for out in fused(x)] == expected
+        monkeypatch.setattr(library, "library", lambda: None)
+        assert [out.shape for out in fused(x)] == expected
 
 
 def test_gradients_flow() -> None:

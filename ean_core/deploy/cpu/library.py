@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
 import logging
 import os
 import shutil
 import subprocess
+import sys
+import tempfile
+from hashlib import sha256
 from pathlib import Path
 
 import torch
 from mmengine.logging import print_log
 
+from ean_core.deploy.cpu import cache
 from ean_core.errors import UserError
-from ean_core.files import replacing
 
 SOURCE = Path(__file__).with_name("loops.cpp")
 FLAGS = ["-std=c++17", "-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-fopenmp"]
 ARCHITECTURES = {"AVX512": ["-march=x86-64-v4", "-mprefer-vector-width=512"], "AVX2": ["-march=x86-64-v3"]}
 """What to compile for, by what torch calls the CPU."""
+LOOPS = {"expand": (6, 5), "squeeze": (4, 4), "similarity": (6, 5), "perceptron": (6, 4), "remember": (4, 2)}
+"""How many tensors and how many sizes each takes; the last argument is a number of threads."""
 
 
 @functools.cache
@@ -28,7 +32,8 @@ def library() -> ctypes.CDLL | None:
     """The compiled loops, or ``None`` (said once) where there is no AVX2 or no C++ compiler with OpenMP.
 
     They are compiled at the first call, which takes about a second, and kept in ``$XDG_CACHE_HOME/ean`` (by default
-    ``~/.cache/ean``). The compiler is ``$CXX`` or ``g++``.
+    ``~/.cache/ean``); where others can write, they are compiled for this process alone. The compiler is ``$CXX`` or
+    ``g++``.
     """
     try:
         return _load()
@@ -48,27 +53,44 @@ def available() -> bool:
 
 def _load() -> ctypes.CDLL:
     capability = torch.backends.cpu.get_cpu_capability()
-    if capability not in ARCHITECTURES:
-        raise UserError(f"they are for CPUs with AVX2 or AVX-512, and torch finds {capability}")
-    flags = FLAGS + ARCHITECTURES[capability]
-    compiler = shutil.which(os.environ.get("CXX", "g++"))
+    if capability not in ARCHITECTURES or not hasattr(os, "geteuid"):
+        raise UserError(f"they are for POSIX and CPUs with AVX2 or AVX-512; this is {sys.platform} and {capability}")
+    compiler = shutil.which(os.environ.get("CXX") or "g++")
     if compiler is None:
         raise FileNotFoundError("no C++ compiler (install g++, or name one in CXX)")
-    key = hashlib.sha256(b"\0".join([SOURCE.read_bytes(), compiler.encode(), *(flag.encode() for flag in flags)]))
-    folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "ean")
-    path = folder / f"loops-{key.hexdigest()[:16]}.so"
-    if not path.is_file():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with replacing(path) as part:  # processes may race
-            command: list[str | Path] = [compiler, *flags, "-shared", "-fPIC", SOURCE, "-o", part]
-            subprocess.run(command, check=True, capture_output=True, text=True)
-    found = ctypes.CDLL(str(path))
-    tensor, size = ctypes.c_void_p, ctypes.c_int64
-    found.expand.argtypes = [*6 * [tensor], *5 * [size], ctypes.c_int]
-    found.squeeze.argtypes = [*4 * [tensor], *4 * [size], ctypes.c_int]
-    found.similarity.argtypes = [*6 * [tensor], *5 * [size], ctypes.c_int]
-    found.perceptron.argtypes = [*6 * [tensor], *4 * [size], ctypes.c_int]
-    found.remember.argtypes = [*4 * [tensor], *2 * [size], ctypes.c_int]
-    for function in (found.expand, found.squeeze, found.similarity, found.perceptron, found.remember):
+    flags = [*FLAGS, *ARCHITECTURES[capability], "-shared", "-fPIC"]
+    installed = os.stat(compiler)  # an update has another size or time
+    key = repr((SOURCE.read_bytes(), flags, compiler, installed.st_size, installed.st_mtime_ns))
+    stem = f"loops-{sha256(key.encode()).hexdigest()[:16]}"
+
+    def make(path: Path) -> None:
+        subprocess.run([compiler, *flags, SOURCE, "-o", path], check=True, capture_output=True, text=True)
+
+    folder = cache.cache_folder()
+    if cache.is_private(folder):
+        return _open(cache.find(folder, stem) or cache.build(folder, stem, make))
+    with tempfile.TemporaryDirectory(prefix="ean-") as made:  # what is loaded stays in memory
+        temporary = Path(made).resolve()
+        if not cache.is_private(temporary):
+            raise PermissionError(f"others can write to '{folder}' and '{temporary.parent}', or to folders above them")
+        loops = _open(cache.build(temporary, stem, make))
+    reason = f"others can write to '{folder}' or to a folder above it (change that, or set XDG_CACHE_HOME)"
+    print_log(f"fuse: every process compiles its own C++ loops: {reason}", "current", logging.WARNING)
+    return loops
+
+
+def _open(path: Path) -> ctypes.CDLL:
+    """Load the loops and declare their arguments.
+
+    Raises:
+        OSError: The file is no library, or lacks a loop.
+    """
+    loops = ctypes.CDLL(str(path))
+    for name, (tensors, sizes) in LOOPS.items():
+        try:
+            function = getattr(loops, name)
+        except AttributeError as error:
+            raise OSError(str(error)) from error
+        function.argtypes = [*tensors * [ctypes.c_void_p], *sizes * [ctypes.c_int64], ctypes.c_int]
         function.restype = None
-    return found
+    return loops

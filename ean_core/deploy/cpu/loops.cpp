@@ -156,8 +156,8 @@ extern "C" void expand(
     float* out, const float* identity, const float* u, const float* weight, const float* bias, const float* mask,
     Size n, Size p, Size k, Size c, Size groups, int threads) {
     const Expansion expansion{out, identity, u, weight, bias, mask, n, p, k, c, groups};
-    if (n == 0) return;
     const Size rows = n * p, chunks = (rows + CHUNK - 1) / CHUNK;
+    if (rows == 0) return;
     const Size size = ((rows + chunks - 1) / chunks + ROWS - 1) / ROWS * ROWS;
 #pragma omp parallel num_threads(threads)
     {

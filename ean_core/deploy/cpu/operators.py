@@ -7,6 +7,8 @@ a CPU, tensors (N, C, H, W) that are channels-last, and channels that are multip
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -72,7 +74,9 @@ def _run_expand(
     if mask is not None and mask.ndim == 2:
         masked = _dense(mask, n, c)
     elif mask is not None:
-        groups, masked = mask.shape[1], _images(mask, n, mask.shape[1], h, w)
+        groups = mask.shape[1]
+        _check_groups(c, groups)
+        masked = _images(mask, n, groups, h, w)
     added = None if identity is None else _images(identity, n, c, h, w)
     operands = _images(u, n, k, h, w), _matrix(weight, c, k), _dense(bias, c)
     _run("expand", _images(out, n, c, h, w), added, *operands, masked, n, h * w, k, c, groups)
@@ -104,6 +108,7 @@ def _similarity_(
     u: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor
 ) -> torch.Tensor:
     (n, k, h, w), c, groups = u.shape, len(bias), len(scale)
+    _check_groups(c, groups)
     mask = _like(u, groups)
     operands = _images(u, n, k, h, w), _matrix(weight, c, k), _dense(bias, c), _dense(scale, groups)
     _run("similarity", mask.data_ptr(), *operands, _dense(shift, groups), n, h * w, k, c, groups)
@@ -127,6 +132,7 @@ def perceptron(
         bias2: (C,).
     """
     (n, k), d, c = x.shape, len(bias1), len(bias2)
+    _check_channels(d, c)
     out = x.new_empty(n, c)
     weights = _dense(first, d // LANES, k, LANES), _dense(second, c // LANES, d, LANES)
     operands = _dense(x, n, k), weights[0], _dense(bias1, d), weights[1], _dense(bias2, c)
@@ -151,6 +157,7 @@ def remember(gates: torch.Tensor, cell: torch.Tensor) -> tuple[torch.Tensor, tor
         cell: ``c``, (N, C).
     """
     (n, c), h, after = cell.shape, torch.empty_like(cell), torch.empty_like(cell)
+    _check_channels(c)
     _run("remember", h.data_ptr(), after.data_ptr(), _dense(cell, n, c), _dense(gates, n, 4 * c), n, c)
     return h, after
 
@@ -158,6 +165,16 @@ def remember(gates: torch.Tensor, cell: torch.Tensor) -> tuple[torch.Tensor, tor
 def _like(x: torch.Tensor, channels: int) -> torch.Tensor:
     n, _, h, w = x.shape
     return x.new_empty(n, h, w, channels).permute(0, 3, 1, 2)
+
+
+def _check_channels(*channels: int) -> None:
+    if any(c % LANES for c in channels):
+        raise UserError(f"an ean operator needs channels that are multiples of {LANES}, not {channels}")
+
+
+def _check_groups(channels: int, groups: int) -> None:
+    if groups < 1 or channels % groups:
+        raise UserError(f"an ean operator: {channels} channels cannot be split into {groups} groups")
 
 
 def _images(x: torch.Tensor, *shape: int) -> int:
@@ -189,4 +206,17 @@ def _run(name: str, *arguments: int | None) -> None:
     loops = library()
     if loops is None:
         raise UserError(f"the operator {name} needs the compiled loops, which this machine does not have")
-    getattr(loops, name)(*arguments, torch.get_num_threads())
+    threads = torch.get_num_threads()
+    if threads > 1:
+        _leave_forks_one_thread()
+    getattr(loops, name)(*arguments, threads)
+
+
+@functools.cache
+def _leave_forks_one_thread() -> None:
+    """Let processes that are forked off from now on run the loops, and torch's operations, with one thread.
+
+    OpenMP's threads wait for work in this process, where they have run once, and are not there in a forked child, whose
+    first team would wait for them for ever. The workers of a ``DataLoader`` have one thread too.
+    """
+    os.register_at_fork(after_in_child=functools.partial(torch.set_num_threads, 1))
