@@ -50,7 +50,7 @@ def draw_schemes(sources: Sequence[str], path: Path, blocks: Sequence[int] | Non
     save_figure(scheme_rows(rows), path, dpi=DPI)
 
 
-def inspect_files(model: Sequence[str], images: str, limit: int, path: Path) -> None:
+def inspect_files(model: Sequence[str], images: str, limit: int, path: Path, trust: Sequence[str] = ()) -> None:
     """The statistics of a trained network's masks over images: a picture, a printed table, and that as a CSV file.
 
     Images go through the network as in a prediction.
@@ -60,13 +60,14 @@ def inspect_files(model: Sequence[str], images: str, limit: int, path: Path) -> 
         images: A folder, image or pattern.
         limit: Use the first images only.
         path: The PNG to write; the table has the same name with ``.csv``.
+        trust: See :func:`ean_core.inference.load`.
 
     Raises:
         UserError, FileNotFoundError: A file cannot be read, or the network has no connected block.
     """
     if len(model) > 2:
         raise UserError(f"a network is a checkpoint, or a config and a checkpoint, got {' '.join(model)}")
-    predictor = load(model[0] if len(model) == 2 else None, model[-1])
+    predictor = load(model[0] if len(model) == 2 else None, model[-1], trust=trust)
     found = [file for file, _ in find_sources([images], path.parent / path.stem) if not is_video(file)][:limit]
     network = find_pluggable(predictor.model)
     statistics = attention_statistics(network, [partial(predictor, image) for image in found])

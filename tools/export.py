@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ean_core.engine.cli import command, make_parser
+from ean_core.engine.cli import add_trust, command, make_parser
 from ean_core.errors import UserError
 from ean_core.inference import load
 from ean_core.inference.export import SUFFIXES, export
@@ -25,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--size", nargs=2, type=int, metavar=("H", "W"), help="of the input (default: the config's)")
     parser.add_argument("--dynamic", action="store_true", help="any batch size, height and width")
     parser.add_argument("--fuse", action="store_true", help="fold batch norms first: same results, faster")
+    add_trust(parser)
     args = parser.parse_intermixed_args(argv)
     config = args.paths.pop(0) if args.paths[0].endswith(".py") else None
     if len(args.paths) != 1:
@@ -34,7 +35,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     path = Path(args.out or Path(args.paths[0]).with_suffix(SUFFIXES[args.format]))
     if path.resolve() == Path(args.paths[0]).resolve():
         raise UserError(f"--out '{path}' is the checkpoint itself: choose another file")
-    model = load(config, args.paths[0], device="cpu", fuse=args.fuse)
+    if path.is_dir():
+        example = path / f"model{SUFFIXES[args.format]}"
+        raise UserError(f"--out '{path}' is a folder: name a file in it, such as '{example}'")
+    model = load(config, args.paths[0], device="cpu", fuse=args.fuse, trust=args.trust)
     report = export(model, args.format, path, tuple(args.size) if args.size else None, args.dynamic)
     print(f"wrote       {report.path} ({report.path.stat().st_size / 1e6:.1f} MB), output {report.output}")
     print(f"difference  {report.difference:.1e} of the largest output")

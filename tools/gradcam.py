@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ean_core.engine.cli import command, make_parser
+from ean_core.engine.cli import add_trust, command, make_parser
 from ean_core.errors import UserError
 
 DESCRIPTION = """Draw where models look: Grad-CAM of one image, several models side by side, with the target's score.
@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--target", help="class name or number (default: what the first model predicts)")
     parser.add_argument("--stage", type=int, help="of the backbone, from 1 (default: its last)")
     parser.add_argument("--out", type=Path, default=Path("gradcam.png"), help="the picture (default: gradcam.png)")
+    add_trust(parser)
     args = parser.parse_args(argv)
     if args.out.suffix.lower() != ".png":
         raise UserError(f"--out '{args.out}' is no .png")
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from ean_core.figures import save_figure
     from ean_core.figures.heat_maps import HeatMap, heat_maps
 
-    found = explain_files(args.model, args.image, args.target, args.stage)
+    found = explain_files(args.model, args.image, args.target, args.stage, args.trust)
     maps = [HeatMap(f"{one.name}\n{one.answer}", one.seen, one.heat, one.region) for one in found]
     save_figure(heat_maps(maps, found[0].target), args.out, tight=True)
     for one in found:

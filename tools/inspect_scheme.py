@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ean_core.engine.cli import command, make_parser
+from ean_core.engine.cli import add_trust, command, make_parser
 from ean_core.errors import UserError
 
 DESCRIPTION = """Draw connection schemes as pictures of the network: its stages, their blocks, the connections.
@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--images", metavar="FOLDER", help="images that are put through it")
     parser.add_argument("--limit", type=int, default=200, metavar="N", help="the first N images (default: 200)")
     parser.add_argument("--out", type=Path, default=Path("scheme.png"), help="the picture (default: scheme.png)")
+    add_trust(parser)
     args = parser.parse_args(argv)
     from ean_core.inspect_scheme import draw_schemes, inspect_files  # after --help, which needs none of it
     from ean_core.terminal import print_line
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.out.suffix.lower() != ".png" or args.top < 0 or args.limit < 1:
         raise UserError(f"--out needs a .png, --top and --limit a number, got {args.out}, {args.top}, {args.limit}")
     if args.model:
-        inspect_files(args.model, args.images, args.limit, args.out)
+        inspect_files(args.model, args.images, args.limit, args.out, args.trust)
     else:
         draw_schemes(args.schemes, args.out, read_blocks(args.blocks), args.top)
     print_line("picture", args.out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from ean_core.engine.cli import command, make_parser
+from ean_core.engine.cli import add_trust, command, make_parser
 from ean_core.errors import UserError
 from ean_core.inference import load
 from ean_core.inference.predict_files import predict_files
@@ -25,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="images at once (default: 1)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
     parser.add_argument("--fuse", action="store_true", help="fold batch norms first: same results, faster")
+    add_trust(parser)
     args = parser.parse_intermixed_args(argv)
     config = args.paths.pop(0) if args.paths[0].endswith(".py") else None
     if len(args.paths) < 2:
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.batch < 1:
         raise UserError(f"--batch must be at least 1, got {args.batch}")
     checkpoint, *sources = args.paths
-    model = load(config, checkpoint, device=args.device, fuse=args.fuse)
+    model = load(config, checkpoint, device=args.device, fuse=args.fuse, trust=args.trust)
     failed = predict_files(model, sources, args.out, args.batch)
     print(f"predictions {args.out}")
     for line in failed:

@@ -54,7 +54,11 @@ class Explanation:
 
 
 def explain_files(
-    models: Sequence[Sequence[str]], image: str, target: str | None = None, stage: int | None = None
+    models: Sequence[Sequence[str]],
+    image: str,
+    target: str | None = None,
+    stage: int | None = None,
+    trust: Sequence[str] = (),
 ) -> list[Explanation]:
     """Grad-CAM of one image under several models.
 
@@ -63,6 +67,7 @@ def explain_files(
         image: The image file.
         target: What is asked for, e.g. a class by name or number; ``None``: the first model's prediction.
         stage: From 1; ``None``: each network's last.
+        trust: See :func:`ean_core.inference.load`.
 
     Raises:
         UserError, FileNotFoundError: A file cannot be read, an unknown target or stage, or grad-cam is not installed.
@@ -72,7 +77,7 @@ def explain_files(
     for files in models:
         if len(files) > 2:
             raise UserError(f"a model is a checkpoint, or a config and a checkpoint, got {' '.join(files)}")
-        predictor = load(files[0] if len(files) == 2 else None, files[-1])
+        predictor = load(files[0] if len(files) == 2 else None, files[-1], trust=trust)
         name = "/".join(Path(files[-1]).with_suffix("").parts[-2:])
         found.append(explain(predictor, picture, target, stage, name))
         target = target if target is not None else found[0].ask  # the same question to all models

@@ -58,7 +58,7 @@ def torchvision_features(
     features.torchvision = name
     for norm in (module for module in features.modules() if isinstance(module, _BatchNorm)):
         norm.momentum = norm.momentum if norm_momentum is None else norm_momentum
-    return features.to(torch.get_default_device())
+    return features.to(torch.empty(0).device)  # as in `Plugged`
 
 
 @MODELS.register_module(name="timm")
@@ -100,7 +100,7 @@ def timm_features(
             network, out=out or known or None, out_indices=out_indices, output_stride=output_stride, name=name,
             init_cfg=_pretrained(weights, init_cfg),
         )  # fmt: skip
-    return features.to(torch.get_default_device())
+    return features.to(torch.empty(0).device)  # as in `Plugged`
 
 
 def _built(build: Any, name: str, options: dict[str, Any]) -> nn.Module:

@@ -82,7 +82,7 @@ def Plugged(
             options["init_cfg"] = init_cfg
     with torch.device("cpu"):  # on the meta device not every network can be built
         backbone: nn.Module = MODELS.build(options)
-    backbone.to(torch.get_default_device())
+    backbone.to(torch.empty(0).device)  # torch 2.7 knows of no `with torch.device` in its `get_default_device`
     example = _example(backbone, size)
     channels: list[int] = []
     handle = backbone.register_forward_hook(lambda module, args, output: channels.extend(_channels(output)))

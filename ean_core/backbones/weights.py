@@ -12,7 +12,7 @@ from mmengine.logging import print_log
 from torch import nn
 
 from ean_core.attention import Attention
-from ean_core.checkpoint import read_checkpoint
+from ean_core.checkpoint import read_checkpoint, weights_of
 from ean_core.errors import UserError
 from ean_core.plug import Plugs
 
@@ -54,11 +54,12 @@ def convert_state_dict(source: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     Understands torchvision's ResNets, MMPretrain's and MMSegmentation's (``backbone.`` prefix), ours, and the EAN
     authors' (``layerN.ModuleList.M.*``, ``layerN.share_fc.*``, ``layerN.lstm.*``), each with or without ``module.``.
     Classifier and decoder heads are dropped. Values are not changed.
+
+    Raises:
+        UserError: The checkpoint holds no state dict, or one with other than dense, real tensors.
     """
-    state = source.get("state_dict", source.get("model", source))
-    if not isinstance(state, Mapping):
-        raise UserError("the checkpoint holds no state dict")
-    tensors = {str(k).removeprefix("module."): v for k, v in state.items() if isinstance(v, torch.Tensor)}
+    state = weights_of(source)
+    tensors = {key.removeprefix("module."): v for key, v in state.items() if isinstance(v, torch.Tensor)}
     if any(key.startswith("backbone.") for key in tensors):
         tensors = {k.removeprefix("backbone."): v for k, v in tensors.items() if k.startswith("backbone.")}
     converted = {}
@@ -144,6 +145,10 @@ def load_backbone(backbone: nn.Module, source: Mapping[str, Any]) -> LoadReport:
             f"the checkpoint is of a larger network: the backbone lacks {len(extra)} of its tensors, first "
             f"'{extra[0]}' (another depth?)"
         )
+    integers = [k for k in report.loaded if own[k].is_floating_point() and not tensors[k].is_floating_point()]
+    if integers:
+        key = integers[0]
+        raise UserError(f"the checkpoint does not fit the backbone: '{key}' is of the type {tensors[key].dtype}")
     wrong = [key for key in report.loaded if tensors[key].shape != own[key].shape]
     if wrong:
         raise UserError(

@@ -118,6 +118,8 @@ def export(
         missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
         if missing:
             raise UserError(f"--format onnx needs {' and '.join(missing)}: pip install 'ean[deploy]'")
+    if path.is_dir():
+        raise UserError(f"'{path}' is a folder: name a file in it")
     height, width = size or _default_size(model)
     graph: nn.Module = Graph(model).eval()
     if dynamic:
@@ -127,6 +129,8 @@ def export(
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of exporters about their own future
         expected = [graph(image) for image in images]
+        if not all(value.isfinite().all() for value in expected):
+            raise model.not_finite()
         description = describe(model, (height, width), dynamic, tuple(expected[0].shape))
         try:
             data, run = _write(graph, kind, images[0], dynamic, json.dumps(description))

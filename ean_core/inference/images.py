@@ -34,6 +34,9 @@ def read_image(path: str | os.PathLike[str]) -> Picture:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata; what cannot be decoded raises
             with Image.open(path) as image:
+                if image.format == "PNG":  # decoding ends with the last pixel, before the check sums
+                    image.verify()
+            with Image.open(path) as image:
                 image.load()
                 return to_rgb(image)
     except Image.DecompressionBombError as error:

@@ -19,6 +19,7 @@ from ean_core.inference import images, video
 from ean_core.inference.drawing import save_png
 from ean_core.inference.images import Picture, read_image
 from ean_core.inference.predictor import Predictor
+from ean_core.stopping import steps
 from ean_core.terminal import progress_bar
 
 WriteRow = Callable[[dict[str, Any]], None]
@@ -48,16 +49,17 @@ def predict_files(model: Predictor, sources: Sequence[str], out: str | os.PathLi
     out = Path(out)
     jobs = find_sources(sources, out)
     failed: list[str] = []
-    with _table(out / TABLE) as write, progress_bar(transient=True) as bar:
+    with _table(out / TABLE) as write, progress_bar(transient=True) as bar, steps() as done:
         task = bar.add_task("predicting", total=len(jobs), visible=len(jobs) > 1)
         pictures = [job for job in jobs if not is_video(job[0])]
         for start in range(0, len(pictures), batch):
             _predict_images(model, pictures[start : start + batch], write, failed)
             bar.advance(task, len(pictures[start : start + batch]))
+            done()
         for path, target in jobs:
             if is_video(path):
                 try:
-                    _predict_video(model, path, target, write, batch, bar)
+                    _predict_video(model, path, target, write, batch, bar, done)
                 except ValueError as error:
                     failed.append(str(error))
                 bar.advance(task)
@@ -138,13 +140,15 @@ def _predict_images(model: Predictor, jobs: Iterable[tuple[Path, Path]], write: 
             read.append((path, target, read_image(path)))
         except (ValueError, OSError) as error:
             failed.append(str(error))
-    results = model.predict([image for *_, image in read]) if read else []
+    results = model.predict([image for *_, image in read], [str(path) for path, *_ in read]) if read else []
     for (path, target, image), result in zip(read, results, strict=True):
         save_png(model.task.draw(image, result), target)
         write({"image": str(path), **model.task.row(result)})
 
 
-def _predict_video(model: Predictor, path: Path, target: Path, write: WriteRow, batch: int, bar: Progress) -> None:
+def _predict_video(
+    model: Predictor, path: Path, target: Path, write: WriteRow, batch: int, bar: Progress, done: Callable[[], None]
+) -> None:
     reader = video.VideoReader(path)
     task = bar.add_task(path.name, total=reader.frames or None)
     count = 0
@@ -156,6 +160,7 @@ def _predict_video(model: Predictor, path: Path, target: Path, write: WriteRow, 
                 write(place | model.task.row(result))
                 count += 1
             bar.update(task, completed=count)
+            done()
 
 
 def _batches(frames: Iterable[Picture], size: int) -> Iterator[list[Picture]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from ean_core.application import Application, find_application
-from ean_core.checkpoint import read_checkpoint
+from ean_core.application import Application, NotFiniteError, find_application
+from ean_core.checkpoint import meta_of, read_checkpoint
 from ean_core.deploy import fuse as fuse_model
 from ean_core.engine.config import read_config
+from ean_core.engine.loading import load_model
 from ean_core.engine.models import build_model
-from ean_core.engine.runner import load_model
 from ean_core.errors import UserError
 from ean_core.inference.images import Picture, read_image, to_rgb
-from ean_core.inference.stored_config import check_types, stored_config
+from ean_core.inference.stored_config import building_stored, check_model, stored_config
 
 Source = str | os.PathLike[str] | Image.Image | NDArray[Any]
 
@@ -35,10 +36,11 @@ class Predictor:
         model: The network, in evaluation mode.
         cfg: Its config.
         task: Its application, with ``draw(image, result)`` and ``row(result)``.
+        name: The checkpoint's path, for messages.
     """
 
-    def __init__(self, model: nn.Module, cfg: Config, application: Application) -> None:
-        self.model, self.cfg, self.task = model, cfg, application
+    def __init__(self, model: nn.Module, cfg: Config, application: Application, name: str = "") -> None:
+        self.model, self.cfg, self.task, self.name = model, cfg, application, name
 
     def __call__(self, images: Source | Sequence[Source], batch: int = 1) -> Any:
         """Predict.
@@ -57,14 +59,31 @@ class Predictor:
         if isinstance(images, list | tuple):
             results: list[Any] = []
             for start in range(0, len(images), batch):
-                results += self.predict([_picture(source) for source in images[start : start + batch]])
+                some = images[start : start + batch]
+                results += self.predict([_picture(source) for source in some], [_name(source) for source in some])
             return results
-        return self.predict([_picture(images)])[0]  # type: ignore[arg-type]
+        return self.predict([_picture(images)], [_name(images)])[0]  # type: ignore[arg-type]
 
-    def predict(self, pictures: Sequence[Picture]) -> list[Any]:
-        """The results of RGB images, uint8 (H, W, 3), all at once."""
+    def predict(self, pictures: Sequence[Picture], names: Sequence[str] = ()) -> list[Any]:
+        """The results of RGB images, uint8 (H, W, 3), all at once; ``names`` are the images', for messages.
+
+        Raises:
+            UserError: The network's output is not finite.
+        """
         with torch.inference_mode(), DefaultScope.overwrite_default_scope(self.cfg.get("default_scope", "mmengine")):
-            return self.task.predict(self.model, self.cfg, pictures)
+            try:
+                return self.task.predict(self.model, self.cfg, pictures)
+            except NotFiniteError as error:
+                raise self.not_finite(names) from error
+
+    def not_finite(self, names: Sequence[str] = ()) -> UserError:
+        """The error of a network whose output is not finite, which names the first such weight."""
+        state = self.model.state_dict().items()
+        wrong = next((k for k, v in state if isinstance(v, torch.Tensor) and not torch.isfinite(v).all()), None)
+        images = f" for {', '.join(repr(name) for name in names if name)}" if any(names) else ""
+        why = f": its weights hold values that are not finite ('{wrong}')" if wrong else ", though its weights are"
+        advice = "train again with a lower learning rate" if wrong else "is it an image like those of the training?"
+        return UserError(f"checkpoint '{self.name}' predicts values that are not finite{images}{why}: {advice}")
 
 
 def load(
@@ -72,6 +91,8 @@ def load(
     checkpoint: str | os.PathLike[str] | None = None,
     device: str | torch.device | None = None,
     fuse: bool = False,
+    *,
+    trust: Collection[str] = (),
 ) -> Predictor:
     """Build a checkpoint's model for prediction. No data set has to exist.
 
@@ -80,11 +101,16 @@ def load(
         checkpoint: The weights, as training writes them.
         device: Such as ``"cpu"`` or ``"cuda:1"``; ``None``: a GPU if there is one.
         fuse: Fold batch norms into convolutions first: the same results up to rounding, faster.
+        trust: Types, such as ``"module.Class"``, that the config in the checkpoint may import and build besides those
+            of this project and its libraries. That runs their code, with options of the checkpoint's author.
 
     Raises:
         FileNotFoundError: There is no such file.
-        UserError: A file cannot be read, the weights do not fit, or there is no such device.
+        UserError: A file cannot be read, the weights do not fit, there is no such device, or the config in the
+            checkpoint builds what is not trusted.
     """
+    if isinstance(trust, str):
+        raise UserError(f"trust is a list of types, got the text {trust!r}: trust=({trust!r},)")
     if checkpoint is None:
         raise UserError("load needs a checkpoint: load(checkpoint='work_dirs/.../best.pth')")
     name = os.fspath(checkpoint)
@@ -95,21 +121,41 @@ def load(
     else:
         cfg = config.copy() if isinstance(config, Config) else read_config(Path(config))
     application = find_application(cfg)
-    meta = content.get("meta")
-    dataset_meta = dict(meta.get("dataset_meta") or {}) if isinstance(meta, dict) else {}
-    application.configure_prediction(cfg, dataset_meta.get("classes") if config is not None else None)
-    if config is None:
-        check_types(cfg.model, name)
-    model = build_model(cfg)
+    meta = meta_of(content)
+    dataset_meta = _dataset_meta(meta, name)
+    with building_stored(name) if config is None else nullcontext():
+        application.configure_prediction(cfg, dataset_meta.get("classes") if config is not None else None)
+        if config is None:
+            check_model(cfg, name, trust)
+        model = build_model(cfg)
     try:
         load_model(model, content, name)
     except ValueError as error:
-        own = config is not None and isinstance(meta, dict) and "cfg" in meta
+        own = config is not None and "cfg" in meta
         raise UserError(f"{error} Without CONFIG the checkpoint's own config is used." if own else str(error)) from None
     if fuse:
         model = fuse_model(model)
     model.dataset_meta = dataset_meta  # type: ignore[assignment]
-    return Predictor(model.to(target).eval(), cfg, application)
+    return Predictor(model.to(target).eval(), cfg, application, name)
+
+
+def _dataset_meta(meta: dict[Any, Any], name: str) -> dict[str, Any]:
+    """What the training data said of themselves.
+
+    Raises:
+        UserError: It is of another form.
+    """
+    found = meta.get("dataset_meta") or {}
+    classes = found.get("classes") if isinstance(found, Mapping) else 0
+    colours = found.get("palette") if isinstance(found, Mapping) else None
+    named = classes is None or (isinstance(classes, list | tuple) and all(isinstance(c, str) for c in classes))
+    try:
+        coloured = colours is None or np.asarray(colours, np.uint8).shape[1:] == (3,)
+    except (OverflowError, TypeError, ValueError):
+        coloured = False
+    if not named or not coloured:
+        raise UserError(f"checkpoint '{name}' holds class names that are no list of texts, or colours that are no RGB")
+    return dict(found)
 
 
 def find_device(device: str | torch.device | None) -> torch.device:
@@ -122,8 +168,8 @@ def find_device(device: str | torch.device | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         target = torch.device(device)
-        torch.empty(0, device=target)
-    except (RuntimeError, AssertionError) as error:  # what torch raises depends on how it was built
+        float(torch.ones(2, device=target).sum())  # some devices exist and compute nothing, as "meta"
+    except Exception as error:  # what torch raises depends on how it was built
         raise UserError(f"device '{device}' cannot be used here: leave --device out, or choose cpu") from error
     return target
 
@@ -132,3 +178,7 @@ def _picture(source: Source) -> Picture:
     if isinstance(source, str | os.PathLike):
         return read_image(source)
     return to_rgb(source if isinstance(source, Image.Image) else np.asarray(source))
+
+
+def _name(source: Source) -> str:
+    return os.fspath(source) if isinstance(source, str | os.PathLike) else ""

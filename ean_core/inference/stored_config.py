@@ -2,14 +2,19 @@
 
 MMEngine stores a config as Python text (``checkpoint["meta"]["cfg"]``), and its own reader executes that text. A
 checkpoint is often a stranger's file, so here the text is parsed, and only assignments of plain values are accepted.
-A parsed config can still name anything importable as a ``type``; :func:`check_types` therefore admits only what our
-packages and the MM libraries have registered.
+A parsed config can still name anything importable as a ``type``, or a file or an address to read;
+:func:`check_model` therefore admits only what our packages and the MM libraries have registered, modules of torchvision
+and timm, and what the user trusts, and no files.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+import re
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 from mmengine.config import Config
@@ -19,11 +24,21 @@ from torch import nn
 from ean_core.application import TASKS
 from ean_core.attention.base import ATTENTION
 from ean_core.cells import Genotype
+from ean_core.cells.genotype import PUBLISHED
+from ean_core.checkpoint import meta_of
 from ean_core.errors import UserError
 
 LIBRARIES = ("timm", "torchvision")
 RULES = ("residual", "convolutions", "named")  # for points of a plugged network: they build nothing
 CONSTANTS = {"inf": float("inf"), "nan": float("nan")}
+LONGEST = 1_000_000  # characters; those of our own configs have some thousands
+INITIAL_WEIGHTS = ("init_cfg", "pretrained", "weights")  # a prediction needs none: the checkpoint has all weights
+READERS = ("TIMMBackbone", "VPD")  # of MMSegmentation: they fetch weights, or read files, when they are built
+FILE_OPTIONS = ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir", "class_embed_path")
+FILE = re.compile(
+    r"://|^[~/\\.]|^[a-z]:[/\\]|\.(json|npy|npz|pkl|pickle|pt|pth|ckpt|bin|yaml|yml|txt|csv|safetensors|py|so)$", re.I
+)
+ADVICE = "if you trust it, name its config file before the checkpoint"
 
 
 def stored_config(checkpoint: Mapping[str, Any], name: str) -> Config:
@@ -34,24 +49,55 @@ def stored_config(checkpoint: Mapping[str, Any], name: str) -> Config:
         name: Its path, for messages.
 
     Raises:
-        UserError: It holds none, one that is more than plain values, or one of an unknown task.
+        UserError: It holds none, one that is more than plain values, one of an unknown task, or one whose choices are
+            not made.
     """
-    meta = checkpoint.get("meta")
-    text = meta.get("cfg") if isinstance(meta, Mapping) else None
+    text = meta_of(checkpoint).get("cfg")
     if not isinstance(text, str):
         raise UserError(f"checkpoint '{name}' holds no config: name the config file before it")
+    if len(text) > LONGEST:
+        raise UserError(
+            f"the config in checkpoint '{name}' has {len(text)} characters, more than {LONGEST}: name the config file "
+            "before it"
+        )
     try:
         cfg = Config(parse_config(text))
-    except (ValueError, SyntaxError, RecursionError, AttributeError, KeyError) as error:
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError, AttributeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"the config in checkpoint '{name}' is not plain values ({error}): name the config file before it"
+            f"the config in checkpoint '{name}' is not plain values ({reason}): name the config file before it"
         ) from error
     if cfg.get("task") not in TASKS:
         raise UserError(
-            f"checkpoint '{name}' is of the task {cfg.get('task')!r}, which is none of {', '.join(TASKS)}: "
+            f"checkpoint '{name}' is of the task {cfg.get('task')!r:.80}, which is none of {', '.join(TASKS)}: "
             "name a config file before it"
         )
+    for word in ("heads", "schedules"):  # choosing one builds the network
+        if word in cfg:
+            raise UserError(
+                f"the config in checkpoint '{name}' is not as a training leaves it: its {word} are still to be chosen; "
+                "name the config file before it"
+            )
     return cfg
+
+
+@contextmanager
+def building_stored(name: str) -> Iterator[None]:
+    """Around whatever a stored config builds: it is data, so what fails is no bug.
+
+    Raises:
+        UserError: Instead of any other exception.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, UserError | OSError) and name in str(error):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        raise UserError(
+            f"the config in checkpoint '{name}' cannot be built ({kind}{reason}): name the config file before it"
+        ) from error
 
 
 def parse_config(text: str) -> dict[str, Any]:
@@ -92,41 +138,96 @@ def _value(node: ast.expr) -> Any:
         raise UserError(f"line {node.lineno} is not a plain value") from None
 
 
-def check_types(model: Any, name: str) -> None:
-    """Refuse a model's config that names a type which is not registered.
+def check_model(cfg: Config, name: str, trust: Collection[str] = ()) -> None:
+    """Refuse a stored config whose model would call a stranger's choice of code, or read files.
 
-    MMEngine would import and call whatever a ``type`` names, ``os.system`` included.
+    MMEngine would import and call whatever a ``type`` names, ``os.system`` included. Initial weights are taken out.
+
+    Args:
+        cfg: The config, after the task's modules have been imported; its model is changed in place.
+        name: The checkpoint's path, for messages.
+        trust: Further types, by the names that the config gives them.
+
+    Raises:
+        UserError: What is refused; the message names it.
+    """
+    if not isinstance(cfg.get("model"), Mapping):
+        raise UserError(f"the config in '{name}' has no model: name the config file before the checkpoint")
+    scope = cfg.get("default_scope", "mmengine")
+    if not isinstance(scope, str) or scope not in _scopes():
+        raise UserError(f"the config in '{name}' names the scope {str(scope)[:80]!r}, which is none of a library here")
+    test_cfg = cfg.model.get("test_cfg") or {}
+    if not isinstance(test_cfg, Mapping) or test_cfg.get("mode", "whole") not in ("whole", "slide"):
+        raise UserError(f"the config in '{name}' has a test_cfg of no known mode")
+    for key, found in (("image_size", cfg), ("crop_size", cfg), ("crop_size", test_cfg), ("stride", test_cfg)):
+        given: Any = found.get(key, 1)
+        sizes = given if isinstance(given, list | tuple) else [given]
+        if not all(type(size) is int and 0 < size <= 1 << 14 for size in sizes):
+            raise UserError(f"the config in '{name}' has the {key} {str(given)[:80]}, which is no size")
+    _leave_out_weights(cfg.model)
+    check_types(cfg.model, name, trust)
+    for key, value in _entries(cfg.model):
+        words = isinstance(value, str) and key not in ("type", "match")  # "match": names of points, as a pattern
+        if (key in FILE_OPTIONS and value) or (words and FILE.search(value)):
+            raise UserError(f"the config in '{name}' would read {key} = {str(value)[:80]!r}: {ADVICE}")
+        if key == "_scope_" and not (isinstance(value, str) and value in _scopes()):
+            raise UserError(f"the config in '{name}' names the scope {str(value)[:80]!r}, which is none here")
+
+
+def check_types(model: Any, name: str, trust: Collection[str] = ()) -> None:
+    """Refuse a model's config that names a type which is not registered.
 
     Args:
         model: ``cfg.model``, after the task's modules have been imported.
         name: Where it comes from, for messages.
+        trust: Types that may be imported and built, by the names that the config gives them.
 
     Raises:
         UserError: An unknown type; the message names it.
     """
-    registries = [r for root in (MODELS, WEIGHT_INITIALIZERS, TASK_UTILS, ATTENTION) for r in _family(root)]
-    known = {key: cls for registry in registries for key, cls in registry.module_dict.items()}
-    for kind in _types(model):
-        if kind in RULES or _is_library_module(kind):
+    kinds = [kind for key, value in _entries(model) for kind in _types(key, value)]
+    for kind in kinds:
+        if isinstance(kind, str) and (kind in trust or kind in RULES):
             continue
-        prefix, _, last = kind.rpartition(".")
-        home = getattr(known.get(last), "__module__", "")
-        if last not in known or (prefix and prefix.split(".")[0] != home.split(".")[0]):
+        if isinstance(kind, str) and kind.rpartition(".")[2] in READERS:
+            raise UserError(f"the config in '{name}' builds '{kind}', which reads files or fetches weights: {ADVICE}")
+        if not isinstance(kind, str) or not (_is_registered(kind) or _is_library_module(kind)):
+            how = f"--trust {kind}, or " if isinstance(kind, str) and re.fullmatch(r"\w+(\.\w+)+", kind) else ""
             raise UserError(
-                f"the config in '{name}' builds '{kind}', which is not a registered model part: if you trust it, name "
-                "its config file before the checkpoint"
+                f"the config in '{name}' builds {str(kind)[:80]!r}, which is not a registered model part: if you trust "
+                f"it, {how}name its config file before the checkpoint"
             )
+
+
+def _is_registered(kind: str) -> bool:
+    """Whether a name is registered: alone, after its library's name, or after the module that has it."""
+    prefix, _, last = kind.rpartition(".")
+    registries = list(_registries())
+    if not prefix or any(registry.scope == prefix and last in registry.module_dict for registry in registries):
+        return any(last in registry.module_dict for registry in registries)
+    found = getattr(sys.modules.get(prefix), last, None)  # nothing is imported because a stranger names it
+    return found is not None and any(found is known for r in registries for known in r.module_dict.values())
 
 
 def _is_library_module(kind: str) -> bool:
     """Whether it is a class of modules in timm or torchvision, as an attention may be."""
-    if kind.split(".")[0] not in LIBRARIES or "." not in kind:
+    prefix, _, last = kind.rpartition(".")
+    if not re.fullmatch(r"\w+(\.\w+)*", prefix) or prefix.split(".")[0] not in LIBRARIES:
         return False
     try:
-        found = MODELS.get(kind)
-    except RuntimeError:  # there is no such thing
+        found = getattr(import_module(prefix), last, None)
+    except Exception:  # there is no such module, or it needs another package
         return False
     return isinstance(found, type) and issubclass(found, nn.Module) and found.__module__.split(".")[0] in LIBRARIES
+
+
+def _registries() -> Iterator[Registry]:
+    for root in (MODELS, WEIGHT_INITIALIZERS, TASK_UTILS, ATTENTION):
+        yield from _family(root)
+
+
+def _scopes() -> set[str]:
+    return {registry.scope for registry in _registries()}
 
 
 def _family(registry: Registry) -> Iterator[Registry]:
@@ -135,20 +236,33 @@ def _family(registry: Registry) -> Iterator[Registry]:
         yield from _family(child)
 
 
-def _attentions(genotype: Any) -> Iterator[str]:
-    """The attentions that the genotype of a network of cells names."""
-    if isinstance(genotype, str):
-        for _, cell in Genotype.load(genotype).cells():
+def _leave_out_weights(value: Any) -> None:
+    for inner in [value, *(inner for _, inner in _entries(value))]:
+        if isinstance(inner, dict):
+            for key in INITIAL_WEIGHTS:
+                if key in inner and (key == "init_cfg" or inner[key] is True or isinstance(inner[key], str)):
+                    inner[key] = None
+
+
+def _types(key: Any, value: Any) -> Iterator[Any]:
+    """The types that an entry of a config names, be it as a type or within a genotype."""
+    if key == "type":
+        yield value
+    if key == "genotype" and isinstance(value, str):
+        genotype = Genotype.load(value) if value in PUBLISHED else Genotype.parse(value)  # never a file
+        for _, cell in genotype.cells():
             yield from {edge.attention for pair in cell for edge in pair if edge.attention is not None}
 
 
-def _types(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        yield from _attentions(value.get("genotype"))
-        kind = value.get("type")
-        if kind is not None and not isinstance(kind, Mapping | list | tuple):
-            yield str(kind)
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        for item in value:
-            yield from _types(item)
+def _entries(value: Any) -> Iterator[tuple[Any, Any]]:
+    """All entries of dicts, in dicts, lists and tuples in each other; items of a list count as entries of its key."""
+    pending: list[tuple[Any, Any]] = [(None, value)]
+    while pending:
+        key, found = pending.pop()
+        if isinstance(found, Mapping):
+            yield from found.items()
+            pending += found.items()
+        elif isinstance(found, list | tuple | set):
+            inner = [(key, item) for item in found]
+            yield from inner
+            pending += inner

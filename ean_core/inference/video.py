@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # read once: FFmpeg writes to the terminal from C
+
 import cv2
 import numpy as np
 from PIL import Image
@@ -34,7 +36,7 @@ class VideoReader:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
-        self._capture = cv2.VideoCapture(self.path)
+        self._capture = _open(self.path)
         if not self._capture.isOpened():
             raise UserError(f"video '{self.path}' cannot be read: it is damaged, or its format is unknown to OpenCV")
         rate = self._capture.get(cv2.CAP_PROP_FPS)
@@ -74,10 +76,10 @@ def writing(path: Path, rate: float) -> Iterator[Callable[[Image.Image], None]]:
     """
     with replacing(path) as part:
         writer: cv2.VideoWriter | None = None
-        size = (0, 0)
+        size, count = (0, 0), 0
 
         def write(picture: Image.Image) -> None:
-            nonlocal writer, size
+            nonlocal writer, size, count
             if writer is None:
                 size = (picture.width // 2 * 2, picture.height // 2 * 2)  # the format knows even sizes only
                 writer = cv2.VideoWriter(os.fspath(part), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
@@ -86,12 +88,34 @@ def writing(path: Path, rate: float) -> Iterator[Callable[[Image.Image], None]]:
             if picture.size != size:
                 picture = _into(picture.convert("RGB"), size)
             writer.write(np.ascontiguousarray(np.asarray(picture.convert("RGB"))[:, :, ::-1]))
+            count += 1
 
         try:
             yield write
         finally:
             if writer is not None:
                 writer.release()
+        if count and _frames(part) != count:  # OpenCV does not say that the disk is full
+            raise RuntimeError(f"the video '{path}' was not written to its end")
+
+
+def _open(path: str) -> cv2.VideoCapture:
+    """A video as OpenCV opens it, without the lines that it writes to the terminal about one that it cannot read."""
+    logging = cv2.utils.logging
+    level = logging.getLogLevel()
+    logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    try:
+        return cv2.VideoCapture(path)
+    finally:
+        logging.setLogLevel(level)
+
+
+def _frames(path: Path) -> int:
+    """The number of frames that a file states, 0 where it cannot be read."""
+    capture = _open(os.fspath(path))
+    number = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+    capture.release()
+    return number
 
 
 def _into(picture: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from ean_core.checkpoint import read_checkpoint
+from ean_core.attention.base import ATTENTION
+from ean_core.checkpoint import read_checkpoint, weights_of
 from ean_core.errors import UserError
 from ean_core.plug.plugged import plug, unplug
 from ean_core.plug.points import PlugPoint, Points
@@ -29,10 +29,8 @@ def plug_from(model: nn.Module, path: str | Path, *, trusted: bool = False) -> n
     Raises:
         UserError: The file holds nothing of the kind, or does not fit the network, which is then as it was.
     """
-    found = read_checkpoint(path)
-    weights = next((found[key] for key in ("state_dict", "model") if isinstance(found.get(key), Mapping)), found)
-    names = [name for name in weights if isinstance(name, str)] if isinstance(weights, Mapping) else []
-    key = next((name for name in names if name.endswith("plugged.recipe")), None)
+    weights = weights_of(read_checkpoint(path), path)
+    key = next((name for name in weights if name.endswith("plugged.recipe")), None)
     try:
         recipe = json.loads(bytes(weights[key].tolist())) if key else {}
         example, connected = recipe.pop("example"), recipe.pop("connected")
@@ -40,13 +38,15 @@ def plug_from(model: nn.Module, path: str | Path, *, trusted: bool = False) -> n
         kind, options = str(attention["type"]), {name: recipe[name] for name in ("scheme", "sharing", "start")}
     except (AttributeError, KeyError, TypeError, ValueError):
         raise UserError(f"'{path}' does not hold plugged attention: plugged.save(file) writes such files") from None
-    if "." in kind and kind.split(".")[0] not in LIBRARIES and not trusted:
-        raise UserError(f"'{path}' names the attention '{kind}', which would be imported: plug_from(..., trusted=True)")
+    if kind not in ATTENTION.module_dict and kind.split(".")[0] not in LIBRARIES and not trusted:
+        raise UserError(
+            f"'{path}' names the attention {kind[:80]!r}, which would be imported: plug_from(..., trusted=True)"
+        )
     plug(model, attention, Points(found_points, example=tuple(example) if example else None), **options)
     plugs: Any = model.plugged
     prefix = str(key).removesuffix("recipe")
     try:
-        plugs.load_state_dict({name.removeprefix(prefix): weights[name] for name in names if name.startswith(prefix)})
+        plugs.load_state_dict({name.removeprefix(prefix): weights[name] for name in weights if name.startswith(prefix)})
     except RuntimeError as error:
         unplug(model)
         raise UserError(f"'{path}': {str(error).splitlines()[-1].strip()}") from error

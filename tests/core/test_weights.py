@@ -309,7 +309,7 @@ def test_other_attention_options_are_refused() -> None:
         load_backbone(EANResNet(18, attention={"type": "SE", "reduction": 16}), source)
 
 
-@pytest.mark.parametrize("source", [{}, {"state_dict": {"conv1": torch.ones(1)}}, {"a": 1, 2: torch.ones(1)}])
+@pytest.mark.parametrize("source", [{}, {"state_dict": {"conv1": torch.ones(1)}}, {"a": 1, "2": torch.ones(1)}])
 def test_no_resnet_is_refused(source: dict[Any, Any]) -> None:
     with pytest.raises(ValueError, match=r"100 of 100 tensors are missing, first 'conv1.weight'"):
         load_backbone(EANResNet(18), source)

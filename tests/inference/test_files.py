@@ -1,6 +1,7 @@
 """Folders, patterns and videos in, pictures and a table out; a model of known answers stands in for a network."""
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +25,7 @@ class Fake:
         self.batches: list[int] = []
         self.task = SimpleNamespace(draw=self.draw, row=lambda result: {"mean": result, "frames": "of a class"})
 
-    def predict(self, images: list[np.ndarray]) -> list[float]:
+    def predict(self, images: list[np.ndarray], names: Sequence[str] = ()) -> list[float]:
         self.batches.append(len(images))
         return [round(float(image.mean()), 1) for image in images]
 
@@ -155,7 +156,7 @@ def test_a_failure_leaves_the_earlier_table(tmp_path: Path) -> None:
     write(tmp_path, a_png=1)
     predict_files(Fake(), [str(tmp_path / "a.png")], tmp_path / "out")
     model = Fake()
-    model.predict = lambda images: 1 / 0
+    model.predict = lambda images, names: 1 / 0
     with pytest.raises(ZeroDivisionError):
         predict_files(model, [str(tmp_path / "a.png")], tmp_path / "out")
     assert files(tmp_path / "out") == ["a.png", "predictions.csv"]
@@ -199,7 +200,7 @@ def test_a_video_that_stops_halfway_leaves_none(tmp_path: Path) -> None:
     film(tmp_path / "film.mp4", [10, 20, 30])
     model = Fake()
 
-    def predict(images: list[Any]) -> list[float]:
+    def predict(images: list[Any], names: Sequence[str] = ()) -> list[float]:
         model.batches.append(1)
         if len(model.batches) == 2:
             raise KeyboardInterrupt

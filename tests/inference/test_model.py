@@ -1,5 +1,6 @@
 """Results against independent computations, for every way of handing over an image."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch.nn import functional as F
 
+from ean_core.analysis.gradcam import explain
+from ean_core.errors import UserError
 from ean_core.inference import load
+from ean_core.inference.export import export
+from ean_core.inference.predictor import find_device
 from ean_testing.checkpoints import (
     CLS,
     SEG,
@@ -220,3 +225,39 @@ def test_nothing_is_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     content["meta"]["cfg"] = cfg.dump()
     torch.save(content, tmp_path / "x.pth")
     assert load(checkpoint=tmp_path / "x.pth")(photo(8, 8)).classes == NAMES
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")], ids=str)
+@pytest.mark.parametrize("name", ["seg.pth", "cls.pth", "crowd.pth"])
+def test_weights_that_are_not_finite(folder: Path, tmp_path: Path, name: str, value: float) -> None:
+    content = torch.load(folder / name, weights_only=True)
+    first = next(iter(content["state_dict"]))
+    content["state_dict"][first].view(-1)[0] = value
+    torch.save(content, tmp_path / name)
+    Image.fromarray(photo(20, 24)).save(tmp_path / "a.png")
+    model = load(checkpoint=tmp_path / name)
+    words = (
+        rf"'.*{name}' predicts values that are not finite for '.*a\.png': its weights hold values that are not finite"
+    )
+    with pytest.raises(UserError, match=rf"{words} \('{re.escape(first)}'\): train again with a lower") as error:
+        model([tmp_path / "a.png"])
+    assert "\n" not in str(error.value)
+    for use in (
+        lambda: explain(model, photo(20, 24)),
+        lambda: export(model, "torchscript", tmp_path / "x.ts", (32, 32)),
+    ):
+        with pytest.raises(UserError, match=rf"{name}' predicts values that are not finite: its weights"):
+            use()
+    assert not (tmp_path / "x.ts").exists()
+
+
+@pytest.mark.parametrize("device", ["meta", "mps", "xla", "cuda:99", "vulkan", "privateuseone"])
+def test_devices_that_cannot_compute(device: str) -> None:
+    with pytest.raises(UserError, match=f"device '{device}' cannot be used here: leave --device out, or choose cpu"):
+        find_device(device)
+
+
+@pytest.mark.parametrize("name", ["seg.pth", "cls.pth"])
+def test_a_folder_is_no_file_to_export_to(folder: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=f"'{tmp_path}' is a folder: name a file in it"):
+        export(load(checkpoint=folder / name), "torchscript", tmp_path)

@@ -1,5 +1,7 @@
 """What was plugged, alone in a small file, and plugged again from it."""
 
+import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -142,7 +144,7 @@ BAD: dict[Callable[[Path], None], str] = {
     write_bytes: "cannot be read: it is truncated, or not a checkpoint",
     write_plain: r"does not hold plugged attention: plugged\.save\(file\) writes such files$",
     write_foreign: "which is neither a tensor nor a plain value",
-    write_strange: "does not hold plugged attention",
+    write_strange: "holds no state dict: its weights are no table",
     write_garbled: "does not hold plugged attention",
     write_others: r"Small has no module 'layer1\.0\.bn2': the points are another network's$",
     write_wider: r"'blocks\.0' has 8 channels and not 12$",
@@ -173,3 +175,24 @@ def test_a_file_that_is_not_there_and_a_network_that_is_plugged(tmp_path: Path) 
     with pytest.raises(UserError, match="is plugged already"):
         plug_from(model, tmp_path / "f.pth")
     assert list(plug_from(unplug(model), tmp_path / "f.pth").state_dict()) == list(small(SE).state_dict())
+
+
+@pytest.mark.parametrize("kind", ["antigravity", "os.system", "ean_core.files.write_atomic"])
+def test_a_file_imports_nothing(kind: str, tmp_path: Path) -> None:
+    """Python's ``antigravity`` opens a browser when it is imported."""
+    handle(small(SE, "111-0")).save(tmp_path / "f.pth")
+    content = torch.load(tmp_path / "f.pth", weights_only=True)
+    recipe = json.loads(bytes(content["plugged.recipe"].tolist()))
+    recipe["attention"]["type"] = kind
+    content["plugged.recipe"] = torch.tensor(list(json.dumps(recipe).encode()), dtype=torch.uint8)
+    torch.save(content, tmp_path / "f.pth")
+    with pytest.raises(UserError, match=rf"names the attention '{kind}', which would be imported"):
+        plug_from(Small(), tmp_path / "f.pth")
+    assert "antigravity" not in sys.modules
+
+
+@pytest.mark.parametrize("state", [None, 3, {"plugged.recipe": torch.eye(3).to_sparse()}], ids=["none", "3", "sparse"])
+def test_a_state_that_is_none(state: Any, tmp_path: Path) -> None:
+    torch.save({"state_dict": state}, tmp_path / "f.pth")
+    with pytest.raises(UserError, match=r"f\.pth' holds no (state dict|usable weights)"):
+        plug_from(Small(), tmp_path / "f.pth")

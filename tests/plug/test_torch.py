@@ -18,6 +18,7 @@ from ean_core.plug import find_plugged, find_points, plug, unplug
 from ean_testing.plugs import Small, handle, small
 from ean_testing.references import randomize
 from ean_testing.tiny import CONFIGS, images
+from ean_testing.versions import exports
 
 SE, SGE, DIA = CONFIGS["SE"], CONFIGS["SGE"], CONFIGS["DIA"]
 KINDS = pytest.mark.parametrize("attention", [SE, SGE, DIA], ids=["SE", "SGE", "DIA"])
@@ -103,6 +104,7 @@ def test_compiled_training_steps_equal_eager_ones() -> None:
         torch.testing.assert_close(a[key], b[key], rtol=1e-4, atol=1e-5)
 
 
+@exports
 @pytest.mark.filterwarnings("ignore:While compiling, we found certain side effects")
 @pytest.mark.parametrize("strict", [False, True])
 @SE_DIA

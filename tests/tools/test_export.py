@@ -1,5 +1,6 @@
 """tools/export.py: what it prints, what it writes, and its mistakes in one line."""
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +52,7 @@ def test_the_file_lies_beside_the_checkpoint(main: Callable[[list[str]], None], 
         (["CHECKPOINT", "--size", "0", "16"], "--size must be positive, got 0 16"),
         (["CHECKPOINT", "CHECKPOINT"], "name one checkpoint"),
         (["CHECKPOINT", "--out", "CHECKPOINT"], "is the checkpoint itself: choose another file"),
+        (["CHECKPOINT", "--out", "FOLDER"], f"{os.sep}folder' is a folder: name a file in it, such as '"),
         (["nowhere.pth"], "'nowhere.pth' does not exist"),
         (["CHECKPOINT"], "differs by"),
     ],
@@ -65,9 +67,11 @@ def test_mistakes(
     message: str,
 ) -> None:
     monkeypatch.setattr(exporting, "_write", lambda graph, *_: (b"", lambda image: graph(image) + 1))
+    (folder := checkpoint.parent / "folder").mkdir(exist_ok=True)
+    words = {"CHECKPOINT": str(checkpoint), "FOLDER": str(folder)}
     argv = ["--format", "exported-program", "--out", str(tmp_path / "x.pt2"), *arguments]
     with pytest.raises(SystemExit) as stopped:
-        main([str(checkpoint) if a == "CHECKPOINT" else a for a in argv])
+        main([words.get(a, a) for a in argv])
     assert stopped.value.code == 2
     said = capsys.readouterr()
     assert said.out == ""

@@ -126,6 +126,9 @@ def test_damaged_images_are_listed_at_the_end(
         (["nowhere.py", "CHECKPOINT", "FOLDER"], "config 'nowhere.py' does not exist"),
         (["CHECKPOINT", "nowhere.jpg"], "there is no image, folder or video 'nowhere.jpg'"),
         (["CHECKPOINT", "FOLDER", "--device", "cuda:99"], "device 'cuda:99' cannot be used"),
+        (["CHECKPOINT", "FOLDER", "--device", "meta"], "device 'meta' cannot be used"),
+        (["CHECKPOINT", "FOLDER", "--device", "mps"], "device 'mps' cannot be used"),
+        (["CHECKPOINT", "FOLDER", "--device", "xla"], "device 'xla' cannot be used"),
         (["CHECKPOINT", "FOLDER", "--batch", "0"], "--batch must be at least 1, got 0"),
         (["CHECKPOINT", "FOLDER", "--out", "FOLDER"], "choose another --out"),
     ],
@@ -150,3 +153,37 @@ def test_mistakes(
     assert said.err.count("\n") == 1
     assert message in said.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_video_is_one_line(
+    predict: Callable[..., int], checkpoint: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """FFmpeg writes its own lines from C, past Python's streams."""
+    (tmp_path / "film.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(500))
+    (tmp_path / "film%03d.avi").write_bytes(b"no film")
+    for name in ("film.mp4", "film%03d.avi"):
+        assert predict(checkpoint, tmp_path / name, "--out", tmp_path / "out") == 2
+        said = capfd.readouterr()
+        assert said.err == (
+            f"failed      video '{tmp_path / name}' cannot be read: it is damaged, or its format is unknown to OpenCV\n"
+        )
+
+
+def test_types_that_are_trusted(
+    predict: Callable[..., int],
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "abroad.py").write_text("from torch import nn\nclass Still(nn.Identity):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    cfg = classification_config()
+    cfg.model.backbone.attention = {"type": "abroad.Still"}
+    path = save(tmp_path / "x.pth", cfg, ())
+    assert predict(path, folder, "--out", tmp_path / "out", "--trust", "torch.nn.ReLU") == 2
+    said = capsys.readouterr().err
+    assert "builds 'abroad.Still', which is not a registered model part" in said
+    assert "--trust abroad.Still" in said
+    assert predict("--trust", "abroad.Other", "--trust", "abroad.Still", path, folder, "--out", tmp_path / "out") == 0
+    assert len(rows(tmp_path / "out")) == 3
