@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,14 +17,34 @@ from classification.classifier import ImageClassifier
 from classification.datasets import SEARCH_PARTS, check_files, collate, load_images
 from classification.metric import SEARCH_METRIC
 from classification.prediction import draw, predict, row
-from classification.sources import CIFAR, PARTS, detect_layout, read_classes, read_source
+from classification.sources import CIFAR, detect_layout, read_classes, read_source
 from classification.splits import split_search
 from classification.toy_shapes import make_toy
 from ean_core.application import Application, Evaluation, Target, class_index
 from ean_core.engine.config import read_class_names
+from ean_core.engine.schema import Count, Entries, Epochs, ImageModel, Loader, Positive, check_entries
 from ean_core.errors import UserError
 
 CHECKED = 100_000  # folders with more images are not decoded before the training starts
+Part = Literal["train", "val", "test", "search_train", "search_val"]
+
+
+class Words(Entries):
+    """What this task reads in a config besides."""
+
+    model: ImageModel
+    train_cfg: Epochs
+    data_root: str
+    layout: Literal["folder", "cifar10", "cifar100"]
+    image_size: Positive
+    in_memory: bool
+    held_out: Positive
+    split_seed: Count | None
+    train_part: Part
+    val_part: Part
+    train_dataloader: Loader
+    val_dataloader: Loader
+    test_dataloader: Loader
 
 
 class Classification(Application):
@@ -42,11 +62,7 @@ class Classification(Application):
         number of classes follows the data, and the steps of the learning rate scale with ``train_cfg.max_epochs``.
         ``classes`` names class folders: these are used, in this order.
         """
-        if cfg.layout not in ("folder", *CIFAR):
-            raise UserError(f"layout must be folder, {' or '.join(CIFAR)}, got {cfg.layout!r}")
-        for key in ("train_part", "val_part"):
-            if cfg[key] not in (*PARTS, *SEARCH_PARTS):
-                raise UserError(f"{key} must be one of {', '.join((*PARTS, *SEARCH_PARTS))}, got {cfg[key]!r}")
+        check_entries(cfg, Words)
         if toy and data_root is None:
             data_root = str(make_toy(Path("data", "toy"), "folder" if cfg.layout == "folder" else "cifar100"))
         if data_root is not None:

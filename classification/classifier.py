@@ -34,6 +34,10 @@ class ImagePreprocessor(ImgDataPreprocessor):
         super().__init__(mean, std, non_blocking=True)
         if cutout < 0 or cutout % 2:
             raise UserError(f"cutout is the side of a square, an even number of pixels, got {cutout}")
+        if not isinstance(padding, int) or padding < 0:
+            raise UserError(f"padding is a number of pixels, got {padding!r}")
+        if not 0 <= flip <= 1:
+            raise UserError(f"flip is a probability, got {flip}")
         self.padding, self.flip, self.cutout = padding, flip, cutout
 
     def forward(self, data: Mapping[str, Any], training: bool = False) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from mmengine.config import Config
@@ -22,9 +22,41 @@ from crowd_counting.prediction import draw, predict, row
 from crowd_counting.shanghaitech import PARTS, detect_part
 from crowd_counting.toy_crowds import make_toy_crowd
 from ean_core.application import RESULTS, Application, Evaluation, Outputs, Target
-from ean_core.errors import UserError
+from ean_core.engine.schema import Entries, ImageModel, Loader, Options, check_entries
+from ean_core.errors import UserError, building
 
 BACKBONE_STRIDE = 8
+
+
+class Counter(ImageModel):
+    """The model of this task."""
+
+    head: Options
+
+
+class Choices(Entries):
+    """What the model of this task is chosen by; a config that has made its choices lacks them."""
+
+    head: str = ""
+    heads: dict[str, Options] | None = None
+    schedule: str = ""
+    schedules: dict[str, Options] | None = None
+    output_stride: Literal[1, 2, 4, 8] = 8
+    inference: Literal["whole", "tiled"] = "whole"
+    tiling: Options | None = None
+
+
+class Words(Choices):
+    """What this task reads in a config besides."""
+
+    model: Counter
+    data_root: str
+    part: Literal["A", "B"] | None
+    train_dataloader: Loader
+    val_dataloader: Loader
+    test_dataloader: Loader
+    val_evaluator: Options
+    test_evaluator: Options
 
 
 class CrowdCounting(Application):
@@ -43,6 +75,7 @@ class CrowdCounting(Application):
         """
         if classes is not None:
             raise UserError("--classes: crowd counting has no classes, leave it out")
+        check_entries(cfg, Words)
         choose_model(cfg)
         if toy and data_root is None:
             data_root = str(make_toy_crowd(Path("data", "toy"), cfg.part or "B"))
@@ -101,6 +134,7 @@ class CrowdCounting(Application):
 
     def configure_prediction(self, cfg: Config, classes: Sequence[str] | None) -> None:
         """Choose the head and the output stride that a config file asks for; there are no classes."""
+        check_entries(cfg, Choices)
         choose_model(cfg)
 
     def normalise(self, model: CrowdCounter, images: torch.Tensor) -> torch.Tensor:
@@ -140,25 +174,22 @@ def choose_model(cfg: Config) -> None:
     """
     for word in ("head", "schedule"):
         known = cfg.get(f"{word}s", {})
-        if known and cfg[word] not in known:
-            raise UserError(f"unknown {word} {cfg[word]!r}: choose from {', '.join(known)}")
+        if known and cfg.get(word) not in known:
+            raise UserError(f"unknown {word} {cfg.get(word)!r}: choose from {', '.join(known)}")
     if "schedules" in cfg:
-        chosen = copy.deepcopy(cfg.schedules[cfg.schedule])
-        cfg.train_dataloader.setdefault("batch_size", chosen.pop("batch_size"))
-        _lay_under(cfg, chosen)
+        with building(f"schedules.{cfg.schedule}"):
+            chosen = copy.deepcopy(cfg.schedules[cfg.schedule])
+            cfg.train_dataloader.setdefault("batch_size", chosen.pop("batch_size"))
+            _lay_under(cfg, chosen)
     if "heads" in cfg:
         _lay_under(cfg, {"model": {"head": copy.deepcopy(cfg.heads[cfg.head])}})
     for key in ("schedules", "schedule", "heads", "head"):
         cfg.pop(key, None)
     if "output_stride" in cfg:
         stride = cfg.pop("output_stride")
-        if stride not in (1, 2, 4, 8):
-            raise UserError(f"output_stride must be 1, 2, 4 or 8, got {stride!r}")
         cfg.model.stride, cfg.model.head.upsample = stride, BACKBONE_STRIDE // stride
     if "inference" in cfg:
         word, tiling = cfg.pop("inference"), cfg.get("tiling")
-        if word not in ("whole", "tiled"):
-            raise UserError(f"inference must be 'whole' or 'tiled', got {word!r}")
         cfg.model.tiling = dict(tiling) if word == "tiled" else None
 
 

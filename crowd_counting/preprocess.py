@@ -25,8 +25,8 @@ class CrowdPreprocessor(ImgDataPreprocessor):
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], multiple: int = 8) -> None:
-        if multiple < 1:
-            raise UserError(f"data_preprocessor.multiple must be at least 1, got {multiple}")
+        if not isinstance(multiple, int) or multiple < 1:
+            raise UserError(f"data_preprocessor.multiple must be a whole number from 1 on, got {multiple!r}")
         super().__init__(mean, std, pad_size_divisor=multiple, non_blocking=True)
 
     def forward(self, data: Mapping[str, Any], training: bool = False) -> dict[str, Any]:

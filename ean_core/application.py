@@ -198,6 +198,32 @@ class Application(Protocol):
         raise UserError(f"the task '{self.name}' offers no Grad-CAM")
 
 
+class NotFiniteError(UserError):
+    """A network's output is NaN or infinite; :class:`ean_core.inference.Predictor` says more."""
+
+
+def require_finite(output: torch.Tensor) -> None:
+    """Look at a network's output before anything is concluded from it.
+
+    Raises:
+        NotFiniteError: A value is NaN or infinite.
+    """
+    if not output.isfinite().all():
+        raise NotFiniteError("the network's output is not finite: train again with a lower learning rate")
+
+
+def class_names(model: Any, count: int) -> tuple[str, ...]:
+    """The names of a model's classes, numbers as text where its checkpoint knows none.
+
+    Raises:
+        UserError: There are more or fewer than ``count``, the network's.
+    """
+    names = tuple(model.dataset_meta.get("classes") or map(str, range(count)))
+    if len(names) != count:
+        raise UserError(f"the checkpoint names {len(names)} classes, and its network has {count}")
+    return names
+
+
 def find_application(cfg: Config) -> Application:
     """The application that a config names.
 

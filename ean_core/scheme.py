@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from typing import Any
 
 import torch
 
-from ean_core.errors import UserError
+from ean_core.errors import UserError, shortened
+from ean_core.files import read_json
 from ean_core.published import PUBLISHED
 
 
@@ -55,11 +55,14 @@ class ConnectionScheme:
         blocks = tuple(blocks)
         if isinstance(text, cls):
             return text._fitting(blocks, str(text))
-        if isinstance(text, os.PathLike):
-            return cls.parse(read_scheme_file(Path(text), points=points), blocks)
+        if isinstance(text, os.PathLike) or (isinstance(text, str) and text.endswith(".json")):
+            try:
+                return cls.parse(read_scheme_file(Path(text), points=points), blocks)
+            except UserError as error:
+                raise error if f"'{text}'" in str(error) else UserError(f"'{text}': {error}") from error
         if not isinstance(text, str):
             raise UserError(
-                f"a connection scheme must be text such as '1-01-11', got {text!r} "
+                f"a connection scheme must be text such as '1-01-11', got {shortened(text)} "
                 "(on a command line, digits alone are read as a number: put dashes between the stages)"
             )
         if text == "full":
@@ -68,21 +71,19 @@ class ConnectionScheme:
             return cls.none(blocks)
         if text in PUBLISHED:
             return cls.parse(PUBLISHED[text], blocks)
-        if text.endswith(".json"):
-            return cls.parse(read_scheme_file(Path(text), points=points), blocks)
         if not text or set(text) - set("01-"):
             known = ", ".join(sorted(PUBLISHED))
             raise UserError(
-                f"'{text}' is not a connection scheme: expected 0s and 1s for {_shape(blocks)}, 'full', 'none', "
-                f"a scheme.json file, or one of {known}"
+                f"{shortened(text)} is not a connection scheme: expected 0s and 1s for {_shape(blocks)}, 'full', "
+                f"'none', a scheme.json file, or one of {known}"
             )
         if "-" in text:
             stages = tuple(tuple(bit == "1" for bit in stage) for stage in text.split("-"))
             if tuple(map(len, stages)) != blocks:
-                raise UserError(f"scheme '{text}' does not fit: expected {_shape(blocks)}")
+                raise UserError(f"scheme {shortened(text)} does not fit: expected {_shape(blocks)}")
             return cls(stages)
         if len(text) != sum(blocks):
-            raise UserError(f"scheme '{text}' has {len(text)} bits: expected {_shape(blocks)}")
+            raise UserError(f"scheme {shortened(text)} has {len(text)} bits: expected {_shape(blocks)}")
         return cls._from_bits([bit == "1" for bit in text], blocks)
 
     @classmethod
@@ -190,13 +191,12 @@ def read_scheme_file(
     """
     if not path.is_file():
         raise FileNotFoundError(f"scheme file '{path}' does not exist")
-    try:
-        content = json.loads(path.read_text())
-        scheme = content["scheme"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"'{path}' is not a scheme file: no 'scheme' entry could be read from it") from error
+    content = read_json(path)
+    if not isinstance(content, dict) or "scheme" not in content:
+        raise UserError(f"'{path}' is not a scheme file: it has no entry 'scheme'")
+    scheme = content["scheme"]
     if not isinstance(scheme, str) or set(scheme) - set("01-"):
-        raise UserError(f"'{path}' is not a scheme file: its 'scheme' entry is {scheme!r}, not 0s and 1s")
+        raise UserError(f"'{path}' is not a scheme file: its 'scheme' entry is {shortened(scheme)}, not 0s and 1s")
     searched = content.get("attention")
     if attention is not None and searched is not None and dict(attention) != searched:
         raise UserError(
@@ -204,7 +204,7 @@ def read_scheme_file(
             "with that attention, or give the 0s and 1s themselves"
         )
     searched = content.get("points")
-    if points is not None and searched is not None and list(points) != searched:
+    if points is not None and isinstance(searched, list) and list(points) != searched:
         pairs = enumerate(itertools.zip_longest(searched, points))
         different = [(i, *pair) for i, pair in pairs if pair[0] != pair[1]]
         i, before, now = different[0]

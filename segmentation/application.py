@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from mmengine.config import Config
@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader
 from ean_core.application import RESULTS, Application, Evaluation, Outputs, Target, class_index
 from ean_core.engine.config import read_class_names
 from ean_core.engine.models import feature_channels
-from ean_core.errors import UserError
+from ean_core.engine.schema import Entries, ImageModel, Loader, Options, Positive, check_entries
+from ean_core.errors import UserError, building
 from ean_core.metric import Metric
 from segmentation.check import check_voc, detect_suffix
 from segmentation.metric import count_logits, enlarge, search_scores
@@ -24,6 +25,27 @@ from segmentation.prediction import draw, predict, row
 from segmentation.stack import import_mmseg
 from segmentation.toy_scenes import make_toy_voc
 from segmentation.voc import IGNORE, MASK_DIRS, count_ids, list_path, palette, read_list
+
+
+class Heads(Entries):
+    """What the model of this task is chosen by; a config that has made its choice lacks both."""
+
+    head: str = ""
+    heads: dict[str, Options] | None = None
+
+
+class Words(Heads):
+    """What this task reads in a config besides."""
+
+    model: ImageModel
+    data_root: str
+    train_list: str
+    val_list: str
+    crop_size: Positive
+    inference: Literal["whole", "slide"]
+    train_dataloader: Loader
+    val_dataloader: Loader
+    test_dataloader: Loader
 
 
 class Segmentation(Application):
@@ -42,6 +64,7 @@ class Segmentation(Application):
         is a folder in VOC layout.
         """
         import_mmseg()
+        check_entries(cfg, Words)
         choose_head(cfg)
         if toy and data_root is None:
             data_root = str(make_toy_voc(Path("data", "toy")))
@@ -58,9 +81,7 @@ class Segmentation(Application):
             train_list = "train"  # train_aug exists for VOC alone
         names = read_class_names(Path(classes)) if classes is not None else None
         _fill_data(cfg, train_list, names)
-        size = int(cfg.crop_size)
-        if cfg.inference not in ("whole", "slide"):
-            raise UserError(f"inference must be 'whole' or 'slide', got {cfg.inference!r}")
+        size = cfg.crop_size
         cfg.model.test_cfg = {"mode": "whole"}
         if cfg.inference == "slide":
             cfg.model.test_cfg = {"mode": "slide", "crop_size": (size, size), "stride": (size * 2 // 3,) * 2}
@@ -119,8 +140,8 @@ class Segmentation(Application):
     def configure_prediction(self, cfg: Config, classes: Sequence[str] | None) -> None:
         """Choose the head that a config file asks for; the number of classes follows the checkpoint."""
         import_mmseg()
-        if "heads" in cfg:
-            choose_head(cfg)
+        check_entries(cfg, Heads)
+        choose_head(cfg)
         if classes:
             for key in ("decode_head", "auxiliary_head"):
                 if cfg.model.get(key):
@@ -187,26 +208,39 @@ def choose_head(cfg: Config) -> None:
     """Put the head that ``cfg.head`` names into ``cfg.model``, as wide as the backbone's feature maps are.
 
     The heads are written for a ResNet-50; their own channels grow and shrink with those of the map that they take, as
-    in MMSegmentation's configs for a ResNet-18.
+    in MMSegmentation's configs for a ResNet-18. A config that has made its choice passes unchanged.
 
     Raises:
         UserError: There is no such head.
     """
-    if cfg.head not in cfg.heads:
-        raise UserError(f"unknown head {cfg.head!r}: choose from {', '.join(cfg.heads)}")
+    if "heads" not in cfg:
+        return
+    if cfg.get("head") not in cfg.heads:
+        raise UserError(f"unknown head {cfg.get('head')!r}: choose from {', '.join(cfg.heads)}")
     choice, model = cfg.heads[cfg.head], cfg.model
     model.backbone.update(choice.get("backbone", {}))
     found = feature_channels(model.backbone)
     for key in ("decode_head", "auxiliary_head"):
-        head = model[key] = choice[key]
-        several = isinstance(head.in_channels, list | tuple)
-        written, last = (head.in_channels[-1], head.in_index[-1]) if several else (head.in_channels, head.in_index)
-        head.channels = head.channels * found[last] // written
-        head.in_channels = [found[i] for i in head.in_index] if several else found[last]
-        if "c1_in_channels" in head:
-            head.c1_in_channels = found[0]
+        with building(f"heads.{cfg.head}.{key}"):
+            model[key] = choice[key]
+            _fit_head(model[key], found)
     for key in ("head", "heads"):
         cfg.pop(key)
+
+
+def _fit_head(head: Any, found: Sequence[int]) -> None:
+    """Write the channels of the backbone's feature maps into the config of a head that takes some of them."""
+    several = isinstance(head.in_channels, list | tuple)
+    written, last = (head.in_channels[-1], head.in_index[-1]) if several else (head.in_channels, head.in_index)
+    if last >= len(found):
+        raise UserError(
+            f"the head takes feature map {last}, counted from 0, and the backbone has {len(found)}: see "
+            "model.backbone.out_indices"
+        )
+    head.channels = head.channels * found[last] // written
+    head.in_channels = [found[i] for i in head.in_index] if several else found[last]
+    if "c1_in_channels" in head:
+        head.c1_in_channels = found[0]
 
 
 def _fill_data(cfg: Config, train_list: str, names: list[str] | None) -> None:

@@ -13,7 +13,8 @@ from mmengine.config import Config
 from ean_core.application import find_application
 from ean_core.cells import Genotype
 from ean_core.engine.models import blueprint, point_names
-from ean_core.errors import UserError
+from ean_core.engine.schema import check_entries
+from ean_core.errors import UserError, first_line, shortened
 from ean_core.scheme import read_scheme_file
 
 
@@ -55,22 +56,25 @@ def load_config(
     path = Path(path)
     cfg = read_config(path)
     if toy:
-        cfg.merge_from_dict(cfg.get("toy", {}))
-    cfg.merge_from_dict(dict(options or {}))
+        _merge(cfg, cfg.get("toy", {}), f"'{path}': toy")
+    _merge(cfg, options or {}, "--cfg-options")
+    check_entries(cfg)
     application = find_application(cfg)
+    backbone = cfg.get("model", {}).get("backbone")
+    if backbone is None and (scheme is not None or pretrained is not None):
+        raise UserError(f"'{path}' has no model.backbone, which --scheme and --pretrained are for")
     if scheme is not None:
-        backbone = cfg.model.backbone
         if "genotype" in backbone:
             raise UserError(f"'{path}' has a network of cells, which has no connection scheme: take --genotype")
         backbone.scheme = scheme
-        if scheme.endswith(".json"):
-            points = point_names(backbone)
-            backbone.scheme = read_scheme_file(Path(scheme), backbone.get("attention"), points)
+    written = (backbone or {}).get("scheme")
+    if isinstance(written, str) and written.endswith(".json"):  # a stored config does not depend on a file
+        backbone.scheme = read_scheme_file(Path(written), backbone.get("attention"), point_names(backbone))
     _take_genotype(cfg, genotype)
     if pretrained is not None:
-        cfg.model.backbone.init_cfg = {"type": "Pretrained", "checkpoint": _weights(pretrained, cfg)}
+        backbone.init_cfg = {"type": "Pretrained", "checkpoint": _weights(pretrained, cfg)}
     if amp:
-        cfg.optim_wrapper.type = "AmpOptimWrapper"
+        cfg.setdefault("optim_wrapper", {})["type"] = "AmpOptimWrapper"
     cfg.work_dir = os.fspath(work_dir) if work_dir is not None else cfg.get("work_dir") or f"work_dirs/{path.stem}"
     cfg.launcher = launcher
     application.configure(cfg, toy=toy, data_root=_text(data_root), classes=_text(classes))
@@ -78,9 +82,25 @@ def load_config(
     for loader in (cfg.get(f"{part}_dataloader") for part in ("train", "val", "test")):
         if loader and loader.get("num_workers", 0) > cores:
             loader.num_workers = cores  # more only wait for each other, and torch warns of it
-    for scheduler in cfg.get("param_scheduler", [])[-1:]:
-        scheduler.end = cfg.train_cfg.max_epochs  # the schedule follows train_cfg.max_epochs
+    schedulers = cfg.get("param_scheduler") or []
+    epochs = (cfg.get("train_cfg") or {}).get("max_epochs")
+    for scheduler in ([schedulers] if isinstance(schedulers, dict) else schedulers)[-1:]:
+        if epochs is not None:
+            scheduler["end"] = epochs  # the schedule follows train_cfg.max_epochs
     return cfg
+
+
+def _merge(cfg: Config, changes: Mapping[str, Any], where: str) -> None:
+    """Lay changes over a config, by dotted name.
+
+    Raises:
+        UserError: There is no such place in the config.
+    """
+    for name, value in changes.items():
+        try:
+            cfg.merge_from_dict({name: value})
+        except Exception as error:  # MMEngine raises what happens to be raised
+            raise UserError(f"{where} {name}={shortened(value)}: the config has no such place for it") from error
 
 
 def _take_genotype(cfg: Config, genotype: str | os.PathLike[str] | None) -> None:
@@ -108,10 +128,32 @@ def read_config(path: Path) -> Config:
         close = difflib.get_close_matches(path.name, near, n=1)
         hint = f": did you mean '{path.parent / close[0]}'?" if close else ""
         raise FileNotFoundError(f"config '{path}' does not exist{hint}")
+    _check_bases(path)
     try:
         return Config.fromfile(path)
-    except (SyntaxError, TypeError, AttributeError, NameError) as error:
-        raise UserError(f"config '{path}' cannot be read: {error}") from error
+    except (Exception, SystemExit) as error:  # a config is a program: anything may happen in it
+        if isinstance(error, OSError) and error.strerror:  # it says which file
+            raise
+        raise UserError(f"config '{path}' cannot be read: {type(error).__name__}: {first_line(str(error))}") from error
+
+
+def _check_bases(path: Path, above: tuple[Path, ...] = ()) -> None:
+    """Follow the files that a config names in ``_base_``, which must not lead back to it.
+
+    Raises:
+        UserError: They do.
+    """
+    path = path.resolve()
+    if path in above:
+        circle = " -> ".join(p.name for p in (*above[above.index(path) :], path))
+        raise UserError(f"config '{above[0]}' is its own base: {circle}")
+    try:
+        bases = Config._get_base_files(str(path))
+    except Exception:  # reading the config itself will say what is wrong
+        return
+    for base in bases:
+        if "::" not in base and (path.parent / base).is_file():  # otherwise it is of an installed package
+            _check_bases(path.parent / base, (*above, path))
 
 
 def read_class_names(path: Path) -> list[str]:
@@ -123,7 +165,11 @@ def read_class_names(path: Path) -> list[str]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"file of class names '{path}' does not exist")
-    names = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"'{path}' is not text: write one class name a line") from error
+    names = [line.strip() for line in lines if line.strip()]
     if len(names) < 2:
         raise UserError(f"'{path}' names {len(names)} classes: write at least two, one a line, label 0 first")
     return names

@@ -14,13 +14,14 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
 from mmengine.optim import AmpOptimWrapper
-from mmengine.registry import HOOKS, OPTIM_WRAPPERS, Registry
+from mmengine.registry import HOOKS, OPTIM_WRAPPERS, OPTIMIZERS, Registry
 from mmengine.runner import Runner
 from torch import distributed, nn
 
 from ean_core.checkpoint import read_checkpoint
 from ean_core.engine.amp import CPUAmpOptimWrapper
-from ean_core.errors import UserError, building
+from ean_core.engine.loading import load_model, notes_removed, resuming
+from ean_core.errors import UserError, building, shortened
 
 
 def _in_words(part: str, build: Callable[..., Any]) -> Callable[..., Any]:
@@ -38,11 +39,16 @@ class EANRunner(Runner):
     Where something is built from a wrong entry of the config, the error says so (:func:`ean_core.errors.building`).
     """
 
+    setup_env = _in_words("env_cfg", Runner.setup_env)
+    build_visualizer = _in_words("visualizer", Runner.build_visualizer)
+    build_model = _in_words("model", Runner.build_model)
+    register_default_hooks = _in_words("default_hooks", Runner.register_default_hooks)
+    register_custom_hooks = _in_words("custom_hooks", Runner.register_custom_hooks)
     build_optim_wrapper = _in_words("optim_wrapper", Runner.build_optim_wrapper)
     build_param_scheduler = _in_words("param_scheduler", Runner.build_param_scheduler)
-    build_train_loop = _in_words("train_dataloader", Runner.build_train_loop)
-    build_val_loop = _in_words("val_dataloader", Runner.build_val_loop)
-    build_test_loop = _in_words("test_dataloader", Runner.build_test_loop)
+    build_train_loop = _in_words("train_cfg, train_dataloader", Runner.build_train_loop)
+    build_val_loop = _in_words("val_cfg, val_dataloader, val_evaluator", Runner.build_val_loop)
+    build_test_loop = _in_words("test_cfg, test_dataloader, test_evaluator", Runner.build_test_loop)
 
     def build_logger(self, *args: Any, **kwargs: Any) -> MMLogger:
         """The log file takes everything, the terminal errors only: progress and results are printed by hooks."""
@@ -64,7 +70,7 @@ class EANRunner(Runner):
             FileNotFoundError: There is no such file.
             UserError: The file cannot be read, or does not fit the model.
         """
-        checkpoint = read_checkpoint(filename)
+        checkpoint = notes_removed(read_checkpoint(filename))
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         load_model(unwrap(self.model), checkpoint, filename)
         self._has_loaded = True
@@ -81,7 +87,8 @@ class EANRunner(Runner):
         self.optim_wrapper = optimizer
         fresh = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
         kwargs["resume_param_scheduler"] = False
-        super().resume(filename, *args, **kwargs)
+        with resuming(self, filename):
+            super().resume(filename, *args, **kwargs)
         for group, values in zip(optimizer.param_groups, fresh, strict=True):
             group.update(values)
         epochs = max(self.epoch, 1)
@@ -103,30 +110,6 @@ def unwrap(model: nn.Module) -> nn.Module:
     """The model inside a distributed or test-time-augmentation wrapper."""
     wrapped = is_model_wrapper(model) or hasattr(model, "merge_preds")
     return model.get_submodule("module") if wrapped else model
-
-
-def load_model(model: nn.Module, checkpoint: dict[str, Any], name: str) -> None:
-    """Load a whole model strictly.
-
-    Raises:
-        UserError: Parameters are missing, left over, or have another shape; the message names the first.
-    """
-    state = checkpoint.get("state_dict", checkpoint)
-    own = model.state_dict()
-    problems = [f"'{key}' is missing" for key in own if key not in state]
-    problems += [f"'{key}' is not in the model" for key in state if key not in own]
-    problems += [
-        f"'{key}' has shape {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
-        for key in own
-        if key in state and state[key].shape != own[key].shape
-    ]
-    if problems:
-        raise UserError(
-            f"checkpoint '{name}' does not fit the model: {problems[0]}"
-            + (f" (and {len(problems) - 1} more)" if len(problems) > 1 else "")
-            + "; was it trained with another depth, attention, scheme, head or class count?"
-        )
-    model.load_state_dict(state)
 
 
 def build_runner(cfg: Config) -> EANRunner:
@@ -152,13 +135,16 @@ def build_runner(cfg: Config) -> EANRunner:
                 "broadcast_buffers": False,
                 "find_unused_parameters": cfg.get("find_unused_parameters", False),
             }
-    if not cuda and registered(OPTIM_WRAPPERS, cfg.optim_wrapper) is AmpOptimWrapper:
+    if not cuda and registered(OPTIM_WRAPPERS, cfg.get("optim_wrapper")) is AmpOptimWrapper:
         cfg.optim_wrapper.type = CPUAmpOptimWrapper.__name__
+    optimizer = (cfg.get("optim_wrapper") or {}).get("optimizer")
+    if optimizer is not None and registered(OPTIMIZERS, optimizer) is None:  # MMEngine calls what it has not found
+        raise UserError(f"optim_wrapper.optimizer: unknown type {shortened(optimizer.get('type'))}: check its spelling")
     with building("the config"):
         return EANRunner.from_cfg(cfg)
 
 
 def registered(registry: Registry, options: Any) -> Any:
     """What the ``type`` of a config entry names; ``None`` where it names nothing."""
-    kind = options.get("type")
+    kind = (options or {}).get("type")
     return registry.get(kind) if isinstance(kind, str) else kind

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, fields
-from difflib import get_close_matches
-from typing import Any
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Annotated, Any, Literal
 
 from mmengine.config import Config
+from pydantic import Field
 
+from ean_core.engine.schema import CLOSED, Count, Options, Positive, check_entries, read
 from ean_core.errors import UserError
 
-SELECTIONS = ("argmax", "perturbation")
-WEIGHTS = ("type", "optimizer", "clip_grad")
-"""What a search reads in ``optim_wrapper``."""
 TABLES = ("stop", "perturbation", "val_dataset")
 """Options that are dicts; ``None`` is an empty one."""
 
@@ -30,10 +27,11 @@ class Stop:
             number of skip connections. The genotype is of none before this one either.
     """
 
+    __pydantic_config__ = CLOSED
     _: KW_ONLY
-    skips: int | None = None
-    patience: int | None = None
-    after: int = 0
+    skips: Count | None = None
+    patience: Positive | None = None
+    after: Count = 0
 
 
 @dataclass(frozen=True)
@@ -45,9 +43,10 @@ class Perturbation:
         tune: Iterations of the search behind every decision, for what is left to get used to it.
     """
 
+    __pydantic_config__ = CLOSED
     _: KW_ONLY
-    images: int | None = None
-    tune: int = 0
+    images: Positive | None = None
+    tune: Count = 0
 
 
 @dataclass(frozen=True)
@@ -69,19 +68,38 @@ class Plan:
         retrain: The config with which the next command, which is printed in the end, trains the network.
     """
 
+    __pydantic_config__ = CLOSED
     _: KW_ONLY
-    architecture_optimizer: Mapping[str, Any]
+    architecture_optimizer: Options
     type: str = "cells"
-    order: int = 1
-    warmup: int = 0
-    selection: str = "argmax"
-    max_skips: int | None = None
+    order: Annotated[int, Field(ge=1, le=2, strict=True)] = 1
+    warmup: Count = 0
+    selection: Literal["argmax", "perturbation"] = "argmax"
+    max_skips: Count | None = None
     stop: Stop = field(default_factory=Stop)
     perturbation: Perturbation = field(default_factory=Perturbation)
-    operations: Sequence[str] | None = None
-    attentions: Sequence[str] | None = None
-    val_dataset: Mapping[str, Any] = field(default_factory=dict)
+    operations: list[str] | None = None
+    attentions: list[str] | None = None
+    val_dataset: Options = field(default_factory=dict)
     retrain: str = "CONFIG"
+
+
+@dataclass(frozen=True)
+class Clip:
+    """``optim_wrapper.clip_grad``."""
+
+    __pydantic_config__ = CLOSED
+    max_norm: Annotated[float, Field(gt=0, strict=True)] | None = None
+
+
+@dataclass(frozen=True)
+class Weights:
+    """``optim_wrapper``: a search of cells knows no other options."""
+
+    __pydantic_config__ = CLOSED
+    optimizer: Options
+    type: Any = "OptimWrapper"
+    clip_grad: Clip | None = None
 
 
 def read_plan(cfg: Config) -> Plan:
@@ -90,37 +108,18 @@ def read_plan(cfg: Config) -> Plan:
     Raises:
         UserError: An unknown option, one that is missing, or values that make no sense.
     """
+    check_entries(cfg)
     entry = dict(cfg.search)
     entry |= {name: {} for name in TABLES if entry.get(name) is None}
-    weights = cfg.optim_wrapper
-    clip = weights.get("clip_grad") if isinstance(weights, Mapping) else None
-    tables = {f"search.{name}": entry[name] for name in (*TABLES, "architecture_optimizer") if name in entry}
-    for name, value in (tables | {"optim_wrapper": weights, "optim_wrapper.clip_grad": clip or {}}).items():
-        if not isinstance(value, Mapping):
-            raise UserError(f"{name} must be a dict of options, got {value!r}")
+    if "architecture_optimizer" not in entry:
+        raise UserError("search.architecture_optimizer is missing: take configs/_base_/search/cells.py as a base")
     for name, kind in (("stop", Stop), ("perturbation", Perturbation)):
-        entry[name] = _read(kind, dict(entry[name]), f"search.{name}")
-    plan: Plan = _read(Plan, entry, "search")
-    epochs = cfg.train_cfg.max_epochs
-    for name, value, least, optional in (
-        ("train_cfg.max_epochs", epochs, 1, False),
-        ("search.warmup", plan.warmup, 0, False),
-        ("search.max_skips", plan.max_skips, 0, True),
-        ("search.stop.skips", plan.stop.skips, 0, True),
-        ("search.stop.patience", plan.stop.patience, 1, True),
-        ("search.stop.after", plan.stop.after, 0, False),
-        ("search.perturbation.images", plan.perturbation.images, 1, True),
-        ("search.perturbation.tune", plan.perturbation.tune, 0, False),
-    ):
-        if not (optional and value is None) and (type(value) is not int or value < least):  # bool is no number
-            raise UserError(f"{name} must be a whole number from {least} on, got {value!r}")
-    norm = (clip or {}).get("max_norm")
-    if norm is not None and (isinstance(norm, bool) or not isinstance(norm, int | float) or not norm > 0):
-        raise UserError(f"optim_wrapper.clip_grad.max_norm must be a number above 0, got {norm!r}")
-    if type(plan.order) is not int or plan.order not in (1, 2):
-        raise UserError(f"search.order must be 1 or 2, got {plan.order!r}")
-    if plan.selection not in SELECTIONS:
-        raise UserError(f"search.selection must be {' or '.join(SELECTIONS)}, got {plan.selection!r}")
+        entry[name] = read(kind, entry[name], f"search.{name}.")
+    plan = read(Plan, entry, "search.")
+    read(Weights, cfg.get("optim_wrapper"), "optim_wrapper.")
+    epochs = (cfg.get("train_cfg") or {}).get("max_epochs")
+    if epochs is None:
+        raise UserError("train_cfg.max_epochs is missing: the length of a search of cells")
     if plan.warmup >= epochs:
         raise UserError(
             f"search.warmup={plan.warmup} must be less than train_cfg.max_epochs={epochs}: behind it the architecture "
@@ -130,19 +129,4 @@ def read_plan(cfg: Config) -> Plan:
         raise UserError(
             "search.stop.skips goes back to an earlier epoch's probabilities: it needs search.selection=argmax"
         )
-    unread = [key for key in cfg.optim_wrapper if key not in WEIGHTS]
-    if unread:
-        raise UserError(f"optim_wrapper.{unread[0]}: a search of cells reads {', '.join(WEIGHTS)} only; leave it out")
     return plan
-
-
-def _read(kind: Any, entry: Mapping[str, Any], where: str) -> Any:
-    known = [option.name for option in fields(kind) if option.name != "_"]
-    for name in entry:
-        if name not in known:
-            close = get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
-            raise UserError(f"{where}.{name}: there is no such option; {hint}")
-    if kind is Plan and "architecture_optimizer" not in entry:
-        raise UserError("search.architecture_optimizer is missing: take configs/_base_/search/cells.py as a base")
-    return kind(**entry)

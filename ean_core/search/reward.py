@@ -7,8 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ean_core.errors import UserError
+from ean_core.errors import UserError, building, shortened
 from ean_core.scheme import ConnectionScheme
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Term:
     def __post_init__(self) -> None:
         if self.direction not in ("up", "down"):
             raise UserError(f"direction of the reward term '{self.metric}' must be 'up' or 'down'")
-        if not self.weight > 0:
+        if not _is_number(self.weight) or not self.weight > 0:
             raise UserError(f"weight of the reward term '{self.metric}' must be positive: use direction='down'")
 
 
@@ -77,11 +81,11 @@ def build_reward(terms: Sequence[Mapping[str, Any]] | None = None, offset: float
     Raises:
         UserError: A term is not understood.
     """
+    if offset is not None and not _is_number(offset):
+        raise UserError(f"search.reward.offset must be a number, got {shortened(offset)}")
     if terms is None:
         return Reward() if offset is None else Reward(offset=offset)
     if not terms:
         raise UserError("a reward needs at least one term")
-    try:
+    with building("search.reward"):
         return Reward(tuple(Term(**term) for term in terms), offset or 0.0)
-    except TypeError as error:
-        raise UserError(f"reward: {error}") from error

@@ -1,10 +1,33 @@
-"""What a search was made with, compared with what it is to go on with."""
+"""What a search is made with, and how that differs from what an earlier one was made with."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Literal
+
+from ean_core.engine.schema import CLOSED, Count, Options, Positive
+
+
+@dataclass(frozen=True)
+class SchemeSearch:
+    """The entry ``search`` of a config that searches schemes; ``configs/_base_/search/algorithm1.py`` explains it."""
+
+    __pydantic_config__ = CLOSED
+    _: KW_ONLY
+    strategy: Options
+    steps: Positive
+    per_step: Positive
+    type: Literal["schemes"] = "schemes"
+    strategies: dict[str, Options] | None = None
+    reward: Options | None = None
+    calibration: Count = 0
+    latency_repeats: Count = 0
+    fuse: bool = True
+    channels_last: bool = False
+    supernet: str | None = None
+    retrain: str = "CONFIG"
 
 
 def flatten(tree: Any, name: str = "") -> dict[str, Any]:

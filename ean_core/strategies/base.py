@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from ean_core.errors import UserError
+from ean_core.errors import UserError, building
 from ean_core.scheme import ConnectionScheme
 
 STRATEGIES = {
@@ -86,10 +86,8 @@ def build_strategy(
     cls = find_strategy(name)
     if gate_loss is not None and getattr(cls, "needs_gate_loss", False):
         options["loss"] = gate_loss
-    try:
+    with building(f"strategy {name}"):
         strategy = cls(blocks=tuple(blocks), seed=seed, **options)
-    except TypeError as error:
-        raise UserError(f"strategy {name}: {error}") from error
     if not isinstance(strategy, Strategy):
         parts = ("blocks", "ask", "tell", "best", "state_dict", "load_state_dict")
         missing = ", ".join(part for part in parts if not hasattr(strategy, part))

@@ -126,7 +126,7 @@ def test_the_parts_are_a_choice(tmp_path: Path, write_images: Callable) -> None:
     sets = [loader.dataset for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader)]
     assert [dataset.part for dataset in sets] == ["search_train", "search_val", "test"]
     assert all((dataset.held_out, dataset.split_seed) == (2, 5) for dataset in sets)
-    with pytest.raises(ValueError, match="val_part must be one of"):
+    with pytest.raises(ValueError, match="val_part must be 'train', 'val'"):
         load("resnet164_org_cifar100", "--data-root", str(tmp_path), "--cfg-options", "val_part=valid")
 
 

@@ -125,7 +125,7 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 def test_malformed_file_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bad.json"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"bad\.json' is not a scheme file"):
+    with pytest.raises(ValueError, match=r"bad\.json' is not a (scheme|JSON) file"):
         ConnectionScheme.parse(str(path), R50)
 
 

@@ -154,5 +154,5 @@ def test_mistakes() -> None:
         model(torch.rand(1, 3, 8, 8), mode="loss")
     with pytest.raises(ValueError, match="tile and overlap must be multiples of 8"):
         counter(tiling={"tile": 100, "overlap": 20})
-    with pytest.raises(ValueError, match="multiple must be at least 1"):
+    with pytest.raises(ValueError, match="multiple must be a whole number from 1 on, got 0"):
         counter(data_preprocessor={**PREPROCESSOR, "multiple": 0})

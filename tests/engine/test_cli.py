@@ -1,14 +1,17 @@
 """How a tool ends, and what a command line makes of a config."""
 
 import argparse
+import contextlib
 import re
+import signal
 import sys
+import time
 
 import pytest
 from mmengine.config import Config
 from mmengine.registry import Registry
 
-from ean_core.engine.cli import add_config_options, command, config_of, make_parser
+from ean_core.engine.cli import add_config_options, command, config_of, interrupted, make_parser
 from ean_core.errors import UserError, building
 
 
@@ -63,9 +66,7 @@ def test_a_bug_is_no_mistake_of_the_user(error, capsys):
 
 class Part:
     def __init__(self, width=1):
-        self.names = {}
-        if width == 0:
-            self.names["layer4"]  # a bug
+        self.width = width
 
 
 REGISTRY = Registry("part", scope="test")
@@ -84,14 +85,52 @@ def test_wrong_config_entries_are_mistakes(options, message):
         REGISTRY.build(options)
 
 
-def test_a_bug_in_a_constructor_is_none():
-    with pytest.raises(KeyError, match="layer4"), building("model"):
-        REGISTRY.build({"type": "Part", "width": 0})
-
-
 def test_interrupt(capsys):
     assert ends_with(KeyboardInterrupt()) == 130
-    assert capsys.readouterr().err == "interrupted\n"
+    assert capsys.readouterr().err.startswith("interrupted: start again with 'python ")
+
+
+@pytest.mark.parametrize(
+    ("words", "noted", "said"),
+    [
+        ("c.py", {}, "interrupted: start again with 'python t.py c.py'"),
+        ("c.py", {"where": "epoch 2", "saved": False}, "interrupted in epoch 2: start again with 'python t.py c.py'"),
+        ("c.py", {"where": "epoch 2"}, "interrupted in epoch 2: go on with 'python t.py c.py --resume'"),
+        ("c.py --resume --toy", {"where": "it"}, "interrupted in it: go on with 'python t.py c.py --toy --resume'"),
+        ("c.py --resume a.pth", {"instead": "a.pth"}, "interrupted: go on with 'python t.py c.py --resume'"),
+        ("c.py --resume=a.pth", {"instead": "a.pth"}, "interrupted: go on with 'python t.py c.py --resume'"),
+        ("c.py --toy", {"option": ""}, "interrupted: go on with 'python t.py c.py --toy'"),
+    ],
+)  # fmt: skip
+def test_how_to_go_on(words, noted, said):
+    stop = KeyboardInterrupt()
+    if noted:
+        vars(stop).update({"where": "", "saved": True, "option": "--resume", "instead": ""} | noted)
+    assert interrupted(stop, ["python", "t.py"], words.split()) == said
+
+
+def test_a_signal_that_was_forgotten_ends_the_command(capsys):
+    @command
+    def main(argv=None):
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as stopped:
+        main([])
+    assert stopped.value.code == 143
+    assert capsys.readouterr().err.startswith("interrupted: ")
+
+
+@pytest.mark.parametrize("error", [UserError("wrong"), ZeroDivisionError("x")], ids=repr)
+def test_another_process_than_the_first_names_itself(error, capsys, monkeypatch):
+    """It waits, because torchrun ends it where the first one has made the same mistake."""
+    waited = []
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(time, "sleep", waited.append)
+    ends_with(error)
+    assert waited
+    assert "(rank 1)" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_help_ends_with_an_example(capsys):
@@ -131,3 +170,22 @@ def test_flags_reach_the_config(load, tmp_path):
     assert cfg.work_dir == "here"
     assert load().work_dir == "work_dirs/ean_se_voc"
     assert load("--pretrained", "torchvision").model.backbone.init_cfg.checkpoint == "torchvision://resnet50"
+
+
+@pytest.mark.parametrize("text", ["abc", "=3", "a..b=3", ".a=3"])
+def test_options_without_a_name_or_a_value(load, text):
+    with pytest.raises(
+        UserError, match=re.escape(f"--cfg-options takes KEY=VALUE, such as train_cfg.max_epochs=3, got '{text}'")
+    ):
+        load("--cfg-options", "train_cfg.max_epochs=3", text)
+
+
+@pytest.mark.parametrize("text", ["a=[1,2", "a=(1,2,[3)"])
+def test_options_with_brackets_that_do_not_match(load, text):
+    with pytest.raises(UserError, match=re.escape(f"--cfg-options: the brackets in '{text}' do not match")):
+        load("--cfg-options", text)
+
+
+def test_options_in_several_places_add_up(load):
+    cfg = load("--cfg-options", "a.b=1", "c=[1,2]", "--cfg-options", "a.d=x=y")
+    assert (cfg.a, cfg.c) == ({"b": 1, "d": "x=y"}, [1, 2])
