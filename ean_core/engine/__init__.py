@@ -9,6 +9,7 @@ from ean_core.engine.reproduce import ReseedHook, seed_worker
 from ean_core.engine.runner import EANRunner, build_runner
 from ean_core.engine.saving import SaveHook
 from ean_core.engine.testing import evaluate
+from ean_core.engine.timer import SteadyTimerHook
 from ean_core.engine.training import train
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "ProgressHook",
     "ReseedHook",
     "SaveHook",
+    "SteadyTimerHook",
     "build_runner",
     "evaluate",
     "load_config",

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
+import shlex
+import signal
 import sys
+import time
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from mmengine.config import Config, DictAction
 
 from ean_core.engine.config import load_config
-from ean_core.errors import UserError
+from ean_core.errors import UserError, shortened
 from ean_core.memory import keep_freed_memory
+from ean_core.stopping import PATIENCE, handling_signals, launched_rank, stop_if_asked
 
 Main = Callable[[Sequence[str] | None], None]
 BUG = "bug: this is no mistake of yours. Please report it with the lines above and what 'python tools/doctor.py' prints"
+
+UNIMPORTANT = (r"Setting \w+_NUM_THREADS environment variable", "`broadcast_buffers` is deprecated")
+"""Warnings of libraries about what is meant so, in a run of several processes."""
 
 
 def make_parser(description: str, example: str) -> argparse.ArgumentParser:
@@ -29,6 +39,17 @@ def make_parser(description: str, example: str) -> argparse.ArgumentParser:
     return parser
 
 
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Add ``--trust``, for tools that read the config inside a checkpoint (:func:`ean_core.inference.load`)."""
+    parser.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="module.Class",
+        help="a type that the config in the checkpoint may import and build; repeat the option for more",
+    )
+
+
 def add_config_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that every tool on a config understands; :func:`config_of` reads them."""
     parser.add_argument("config", help="config file, e.g. configs/seg/ean_se_voc.py")
@@ -40,8 +61,23 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--work-dir", help="where everything is written (default: work_dirs/CONFIG)")
     parser.add_argument("--launcher", choices=["none", "pytorch"], default="none", help="pytorch: under torchrun")
     parser.add_argument(
-        "--cfg-options", nargs="+", action=DictAction, default={}, metavar="KEY=VALUE", help="change any config entry"
+        "--cfg-options", nargs="+", action=ConfigOptions, default={}, metavar="KEY=VALUE", help="change config entries"
     )
+
+
+class ConfigOptions(DictAction):
+    """MMEngine's reading of ``KEY=VALUE``, with a message for what it cannot read."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        """Add the options to the dict in the namespace."""
+        for text in values:
+            name, found, _ = text.partition("=")
+            if not found or not all(name.split(".")):
+                raise UserError(f"--cfg-options takes KEY=VALUE, such as train_cfg.max_epochs=3, got {shortened(text)}")
+            try:
+                super().__call__(parser, namespace, [text], option_string)
+            except (AssertionError, RecursionError) as error:
+                raise UserError(f"--cfg-options: the brackets in {shortened(text)} do not match") from error
 
 
 def config_of(args: argparse.Namespace) -> Config:
@@ -56,28 +92,77 @@ def command(main: Main) -> Main:
 
     A mistake is a :class:`~ean_core.errors.UserError` or an ``OSError``; ``--debug`` lets it through. Anything else is
     a bug: its traceback is printed, then a line that says how to report it, and the status is 1. Ctrl-C exits with
-    status 130. The process keeps the memory that it frees (``memory.py``).
+    status 130 and SIGTERM with 143, with a line that says how to go on. The process keeps the memory that it frees
+    (``memory.py``).
+
+    Where torchrun has started several processes the first one speaks. Another one does only if it is still alive
+    shortly after its error: then the first one did not make the same.
     """
 
     @functools.wraps(main)
     def run(argv: Sequence[str] | None = None) -> None:
         keep_freed_memory()
-        try:
-            main(argv)
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            sys.exit(130)
-        except (UserError, OSError) as error:
-            if "--debug" in (sys.argv[1:] if argv is None else argv):
-                raise
-            print(f"error: {explain(error)}", file=sys.stderr)
-            sys.exit(2)
-        except Exception:
-            traceback.print_exc()
-            print(BUG, file=sys.stderr)
-            sys.exit(1)
+        with handling_signals(), warnings.catch_warnings():
+            for text in UNIMPORTANT:
+                warnings.filterwarnings("ignore", text)
+            try:
+                main(argv)
+                stop_if_asked()  # Python may have forgotten what the signal's handler raised
+                leave_processes()
+            except KeyboardInterrupt as stop:
+                if not launched_rank():
+                    print(interrupted(stop, *_typed(main, argv)), file=sys.stderr)
+                sys.exit(128 + getattr(stop, "number", signal.SIGINT))
+            except (UserError, OSError) as error:
+                if "--debug" in (sys.argv[1:] if argv is None else argv):
+                    raise
+                _let_the_first_speak()
+                print(f"error{_rank()}: {explain(error)}", file=sys.stderr)
+                sys.exit(2)
+            except Exception:
+                _let_the_first_speak()
+                traceback.print_exc()
+                print(f"{BUG}{_rank()}", file=sys.stderr)
+                sys.exit(1)
 
     return run
+
+
+def interrupted(stop: KeyboardInterrupt, program: Sequence[str], words: Sequence[str]) -> str:
+    """Where a command was interrupted, and the command to go on with."""
+    where = getattr(stop, "where", "")
+    text = f"interrupted in {where}" if where else "interrupted"
+    if not getattr(stop, "saved", False):
+        return f"{text}: start again with '{shlex.join([*program, *words])}'"
+    option, begun = getattr(stop, "option", ""), getattr(stop, "instead", "")
+    kept = [word for word in words if word not in (option, begun) and word != f"{option}={begun}"]
+    return f"{text}: go on with '{shlex.join([*program, *kept, *filter(None, [option])])}'"
+
+
+def _typed(main: Main, argv: Sequence[str] | None) -> tuple[list[str], list[str]]:
+    """The program and the words of the command line."""
+    if argv is not None:
+        return ["python", main.__code__.co_filename], list(argv)  # called by another program
+    processes = os.environ.get("LOCAL_WORLD_SIZE")
+    start = ["torchrun", f"--nproc_per_node={processes}"] if processes else ["python"]
+    return [*start, sys.argv[0]], sys.argv[1:]
+
+
+def leave_processes() -> None:
+    """End the connection to the other processes of a run, of which torch warns where it is left."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def _let_the_first_speak() -> None:
+    if launched_rank():
+        time.sleep(PATIENCE)  # torchrun ends this process meanwhile if the first one has ended
+
+
+def _rank() -> str:
+    rank = launched_rank()
+    return f" (rank {rank})" if rank else ""
 
 
 def repeated(args: argparse.Namespace) -> list[str]:
@@ -101,5 +186,5 @@ def _word(value: object) -> str:
 def explain(error: BaseException) -> str:
     """The message of an error as one reads it."""
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: '{error.filename}'"
+        return error.strerror if error.filename is None else f"{error.strerror}: '{error.filename}'"
     return str(error)

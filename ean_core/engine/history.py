@@ -13,9 +13,11 @@ from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
+from ean_core.errors import UserError
 from ean_core.figures import save_figure
-from ean_core.files import read_json_lines, write_atomic
+from ean_core.files import append_line, read_json_lines, write_atomic
 
+HISTORY = "history.jsonl"
 Entry = dict[str, Any]
 
 
@@ -35,14 +37,16 @@ class HistoryHook(Hook):
     priority = "BELOW_NORMAL"  # before the scheduler: the learning rate of a line is the one its step took
 
     def __init__(self, metric: str, rule: str = "greater", interval: int = 10, unit: str = "%") -> None:
+        if interval < 1:
+            raise UserError(f"HistoryHook: interval must be at least 1 iteration, got {interval}")
         self.metric, self.rule, self.interval, self.unit = metric, rule, interval, unit
         self._losses: list[torch.Tensor] = []
 
     @master_only
     def before_train(self, runner: Any) -> None:
         """Start the file, or cut it back to the checkpoint."""
-        self._path = Path(runner.work_dir, "history.jsonl")
-        kept = [e for e in read_json_lines(self._path) if e["iter"] <= runner.iter] if runner.iter else []
+        self._path = Path(runner.work_dir, HISTORY)
+        kept = [e for e in read_history(self._path) if e["iter"] <= runner.iter] if runner.iter else []
         write_atomic(self._path, "".join(json.dumps(entry) + "\n" for entry in kept))
 
     @master_only
@@ -74,14 +78,14 @@ class HistoryHook(Hook):
             training_curves,  # Matplotlib: after the first epoch is early enough
         )
 
-        figure = training_curves(read_json_lines(self._path), self.metric, self.unit)
+        figure = training_curves(read_history(self._path), self.metric, self.unit)
         if figure is not None:
             save_figure(figure, self._path.with_name("curves.png"))
 
     @master_only
     def after_train(self, runner: Any) -> None:
         """Write ``metrics.json``: the best and the last validation."""
-        values = [e for e in read_json_lines(self._path) if e["mode"] == "val"]
+        values = [e for e in read_history(self._path) if e["mode"] == "val"]
         scored = [e for e in values if math.isfinite(e.get(self.metric, math.nan))]
         if scored:
             pick = max if self.rule == "greater" else min
@@ -89,5 +93,19 @@ class HistoryHook(Hook):
             write_atomic(self._path.with_name("metrics.json"), json.dumps(summary, indent=2) + "\n")
 
     def _append(self, **entry: Any) -> None:
-        with self._path.open("a") as file:
-            file.write(json.dumps(entry) + "\n")
+        append_line(self._path, json.dumps(entry) + "\n", sync=False)
+
+
+def read_history(path: Path) -> list[Entry]:
+    """The lines of a ``history.jsonl``, none if it is missing.
+
+    Raises:
+        UserError: One is not such a line; the message names the file and the line.
+    """
+    entries = read_json_lines(path)
+    for number, entry in enumerate(entries, 1):
+        counts = all(isinstance(entry.get(name), int) for name in ("epoch", "iter"))
+        numbers = all(isinstance(value, int | float) for name, value in entry.items() if name != "mode")
+        if entry.get("mode") not in ("train", "val") or not counts or not numbers:
+            raise UserError(f"line {number} of '{path}' is not a line of a training: remove it, or start anew")
+    return entries

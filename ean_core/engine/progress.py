@@ -13,6 +13,7 @@ from mmengine.registry import HOOKS
 from rich.progress import Progress
 
 from ean_core.engine.runner import unwrap
+from ean_core.engine.stop_hook import StopHook
 from ean_core.plug import Pluggable, find_pluggable
 from ean_core.terminal import progress_bar
 
@@ -79,12 +80,12 @@ class ProgressHook(Hook):
 
 @contextmanager
 def showing(runner: Any) -> Iterator[None]:
-    """Give the terminal back when a run ends, however it ends: its bar would stay behind an error."""
+    """Give the terminal and the signals back when a run ends, however it ends: its bar would stay behind an error."""
     try:
         yield
     finally:
         for hook in runner.hooks:
-            if isinstance(hook, ProgressHook):
+            if isinstance(hook, ProgressHook | StopHook):
                 hook.after_run(runner)
 
 

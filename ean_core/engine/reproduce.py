@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 from mmengine.registry import FUNCTIONS, HOOKS
+from torch.utils.data import get_worker_info
 
 
 def reseed(*words: int) -> None:
@@ -42,6 +44,8 @@ def seed_worker(worker_id: int, **_: Any) -> None:
     MMEngine's own function gives a worker the same numbers in every epoch. The loader must make new workers each
     epoch (``persistent_workers=False``).
     """
+    if get_worker_info() is not None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches workers too: who started them ends them
     seed = torch.initial_seed() % 2**32
     np.random.seed(seed)
     random.seed(seed)

@@ -33,6 +33,8 @@ class SaveHook(Hook):
     def __init__(self, metric: str, rule: str = "greater", interval: int = 1) -> None:
         if rule not in ("greater", "less"):
             raise UserError(f"SaveHook: rule must be 'greater' or 'less', got {rule!r}")
+        if interval < 1:
+            raise UserError(f"SaveHook: interval must be at least 1 epoch, got {interval}")
         self.metric = metric
         self.sign = 1 if rule == "greater" else -1
         self.interval = interval

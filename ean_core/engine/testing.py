@@ -13,12 +13,16 @@ from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
 
 from ean_core.application import TASKS, find_application
-from ean_core.checkpoint import read_checkpoint
+from ean_core.checkpoint import meta_of, read_checkpoint
 from ean_core.engine.progress import showing
 from ean_core.engine.runner import build_runner
+from ean_core.engine.space import log_strictly
+from ean_core.engine.stop_hook import StopHook
 from ean_core.errors import UserError
-from ean_core.files import make_work_dir, write_atomic
+from ean_core.files import write_atomic
+from ean_core.stopping import running
 from ean_core.terminal import print_line, print_next, print_table
+from ean_core.work_dir import begin, working_in
 
 LONG_TABLE = 30  # rows; longer ones are only written to the file
 
@@ -49,28 +53,32 @@ def evaluate(
     cfg = copy.deepcopy(cfg)
     application = find_application(cfg)
     checkpoint, show_dir = os.fspath(checkpoint), os.fspath(show_dir) if show_dir else None
-    has_config = isinstance((read_checkpoint(checkpoint).get("meta") or {}).get("cfg"), str) and cfg.task in TASKS
+    has_config = isinstance(meta_of(read_checkpoint(checkpoint)).get("cfg"), str) and cfg.task in TASKS
     if tta and "tta_model" not in cfg:
         raise UserError("--tta: the config has no tta_model")
     if show_dir and "pictures" not in application.results:
         raise UserError(f"--show-dir: {application.name} draws no pictures")
-    make_work_dir(Path(cfg.work_dir))
-    application.check(cfg, train=False)
     cfg.load_from, cfg.show_dir = checkpoint, show_dir
-    if tta:
-        cfg.model = {**cfg.tta_model, "module": cfg.model}
-        if "tta_pipeline" in cfg:
-            cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
-    runner = build_runner(cfg)
-    runner.load_or_resume()
-    if fuse:
-        from ean_core.deploy import fuse as fuse_model  # a training needs none of it
+    stop = StopHook()
+    with running(lambda: stop.where, lambda: False), working_in(Path(cfg.work_dir), alone=False):
+        application.check(cfg, train=False)
+        if tta:
+            cfg.model = {**cfg.tta_model, "module": cfg.model}
+            if "tta_pipeline" in cfg:
+                cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+        runner = build_runner(cfg)
+        runner.load_or_resume()
+        if fuse:
+            from ean_core.deploy import fuse as fuse_model  # a training needs none of it
 
-        model = runner.model
-        runner.model = fuse_model(model.module if is_model_wrapper(model) else model)
-    with showing(runner), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The shape of value will convert")  # of merging, which adds an axis of 1
-        metrics = {name: float(value) for name, value in runner.test().items()}
+            model = runner.model
+            runner.model = fuse_model(model.module if is_model_wrapper(model) else model)
+        log_strictly(runner.logger)
+        runner.register_hook(stop)
+        begin()
+        with showing(runner), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The shape of value will convert")  # of merging, which adds an axis of 1
+            metrics = {name: float(value) for name, value in runner.test().items()}
     if is_main_process():
         measures = runner.test_evaluator.metrics
         tables = {title: rows for measure in measures for title, rows in getattr(measure, "tables", {}).items()}

@@ -14,22 +14,25 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.registry import HOOKS
 
 from ean_core.application import Application, find_application
-from ean_core.checkpoint import read_checkpoint
+from ean_core.checkpoint import meta_of, read_checkpoint, weights_digest, weights_of
 from ean_core.engine.models import blueprint, build_model
 from ean_core.engine.runner import EANRunner, build_runner, registered
 from ean_core.engine.saving import LAST
+from ean_core.engine.schema import read
 from ean_core.engine.training import train
 from ean_core.errors import UserError
-from ean_core.files import file_digest, make_work_dir, write_atomic
+from ean_core.files import read_json, write_atomic, written
 from ean_core.plug import find_pluggable, find_plugged
 from ean_core.search.cells import HISTORY, run_cell_search
 from ean_core.search.evaluator import Evaluator, build_evaluator
-from ean_core.search.loop import LOG, PLOT, SCHEME, search
+from ean_core.search.loop import FILES, LOG, PLOT, SCHEME, STATE, search
 from ean_core.search.reward import build_reward
-from ean_core.search.settings import difference, flatten
+from ean_core.search.settings import SchemeSearch, difference, flatten
 from ean_core.search.supernet import SupernetHook
+from ean_core.stopping import running
 from ean_core.strategies import Strategy, build_strategy, find_strategy
 from ean_core.terminal import print_line, print_table
+from ean_core.work_dir import require_space, working_in
 
 SUPERNET, SETTINGS = "supernet", "settings.json"
 EVALUATION = ("calibration", "latency_repeats", "fuse", "channels_last")
@@ -54,7 +57,7 @@ def run_search(
             changed.
         strategy: Instead of ``cfg.search.strategy``, with its default options; a name, or ``"module.Class"``.
         steps: Instead of ``cfg.search.steps``.
-        resume: Continue the search in the work directory.
+        resume: Continue the search in the work directory, or the training of its supernet.
         options: What the command to retrain the result needs besides, e.g. ``["--toy"]``, for the proposal of the next
             command; ``None``: propose none.
 
@@ -62,7 +65,8 @@ def run_search(
         The content of ``scheme.json``.
 
     Raises:
-        UserError, OSError: What the user can mend: data, config, paths, a supernet or a search made with others.
+        UserError, OSError: What the user can mend: data, config, paths, a supernet or a search made with others,
+            nothing to resume, another run in the work directory, a full disk.
     """
     if cfg.get("search", {}).get("type") == "cells":
         for name, value in (("strategy", strategy), ("steps", steps)):
@@ -81,20 +85,31 @@ def run_search(
     steps = plan.steps if steps is None else steps
     if steps < 1 or plan.per_step < 1:
         raise UserError(f"a search needs at least one step and one scheme a step, got {steps} and {plan.per_step}")
-    supernet = trained_supernet(cfg, [plan.strategy.to_dict()])
-    result = search(
-        supernet.strategy(plan.strategy.to_dict()),
-        supernet.evaluator,
-        steps,
-        plan.per_step,
-        work_dir,
-        resume=resume,
-        **supernet.common,
-    )
-    if is_main_process():
-        _report(result, work_dir, supernet.checkpoint)
-        if options is not None:
-            print_line("next", _retrain(cfg, work_dir / SCHEME, options))
+    state, last, before = work_dir / STATE, work_dir / SUPERNET / LAST, written(work_dir / STATE)
+    if resume and not state.is_file() and not last.is_file():
+        raise FileNotFoundError(
+            f"nothing to resume: '{work_dir}' has neither {STATE} nor {SUPERNET}/{LAST} (start without --resume)"
+        )
+
+    def saved() -> bool:
+        return (resume or written(state) != before) if state.is_file() else last.is_file()
+
+    with running(lambda: "the search", saved), working_in(work_dir, FILES):
+        require_space(work_dir, 0)
+        supernet = trained_supernet(cfg, [plan.strategy.to_dict()])
+        result = search(
+            supernet.strategy(plan.strategy.to_dict()),
+            supernet.evaluator,
+            steps,
+            plan.per_step,
+            work_dir,
+            resume=resume,
+            **supernet.common,
+        )
+        if is_main_process():
+            _report(result, work_dir, supernet.checkpoint)
+            if options is not None:
+                print_line("next", _retrain(cfg, work_dir / SCHEME, options))
     return result
 
 
@@ -135,14 +150,13 @@ def trained_supernet(cfg: Config, strategies: Sequence[Mapping[str, Any]]) -> Su
         find_strategy(strategy.get("type"))
     if cfg.model.backbone.get("scheme", "full") != "full" or cfg.model.backbone.get("attention") is None:
         raise UserError("a supernet has an attention, and every block connected: leave out --scheme")
-    reward = build_reward(**plan.get("reward", {}))
+    reward = build_reward(**(plan.get("reward") or {}))
     seed = cfg.get("randomness", {}).get("seed") or 0
     blocks = find_pluggable(blueprint(cfg.model.backbone)).blocks
     for strategy in strategies:  # mistakes in their options must not wait for the end of the training
         build_strategy(strategy, blocks, seed, lambda gates, step: gates.sum())
     application.evaluation(build_model(cfg), cfg)  # nor must a model that cannot be searched
 
-    make_work_dir(work_dir)
     checkpoint = Path(plan.get("supernet") or work_dir / SUPERNET / LAST)
     runner = _train_supernet(cfg, application, checkpoint)
     options = {name: plan[name] for name in EVALUATION if name in plan}
@@ -152,7 +166,7 @@ def trained_supernet(cfg: Config, strategies: Sequence[Mapping[str, Any]]) -> Su
     plugs = find_plugged(evaluator.backbone.network)
     common = {
         "reward": reward,
-        "checkpoint": file_digest(checkpoint),
+        "checkpoint": weights_digest(weights_of(read_checkpoint(checkpoint), checkpoint)),
         "settings": evaluator.settings(),
         "attention": evaluator.backbone.attention,
         "points": plugs.points.names if plugs else None,
@@ -169,6 +183,7 @@ def _plan(cfg: Config) -> Any:
         raise UserError(f"'{cfg.filename}' searches cells, not schemes: run it with tools/search.py")
     if kind != "schemes":
         raise UserError(f"search.type must be schemes (the default) or cells, got {kind!r}")
+    read(SchemeSearch, cfg.search, "search.")
     return cfg.search
 
 
@@ -177,10 +192,14 @@ def _train_supernet(cfg: Config, application: Application, checkpoint: Path) -> 
     own = not cfg.search.get("supernet")
     cfg.work_dir = str(checkpoint.parent if own else Path(cfg.work_dir, SUPERNET))
     if own:
-        _note_settings(cfg)
-        epoch = read_checkpoint(checkpoint)["meta"]["epoch"] if checkpoint.is_file() else 0
+        settings = _settings(cfg)
+        epoch = _epochs(checkpoint) if checkpoint.is_file() else 0
         if epoch < cfg.train_cfg.max_epochs:
-            runner = train(cfg, resume="last" if epoch else None, application=application)
+
+            def note() -> None:
+                write_atomic(checkpoint.with_name(SETTINGS), json.dumps(settings, indent=2) + "\n")
+
+            runner = train(cfg, resume="last" if epoch else None, application=application, first=note)
             barrier()  # the checkpoint is there on every rank
             runner.load_checkpoint(str(checkpoint))
             return runner
@@ -194,24 +213,30 @@ def _train_supernet(cfg: Config, application: Application, checkpoint: Path) -> 
     return runner
 
 
-def _note_settings(cfg: Config) -> None:
-    """Note what the supernet in the work directory is trained with, and refuse to go on with anything else."""
+def _epochs(checkpoint: Path) -> int:
+    """How long the supernet in a checkpoint was trained."""
+    epoch = meta_of(read_checkpoint(checkpoint)).get("epoch")
+    if not isinstance(epoch, int):
+        raise UserError(f"checkpoint '{checkpoint}' is not that of a training: remove it, or choose another --work-dir")
+    return epoch
+
+
+def _settings(cfg: Config) -> dict[str, Any]:
+    """What the supernet in the work directory is trained with; refuse to go on with anything else."""
     keys = ("model", "optim_wrapper", "param_scheduler", "train_cfg", "train_dataloader", "custom_hooks", "randomness")
-    settings = json.loads(json.dumps({key: cfg[key] for key in keys if key in cfg}, default=str))
+    settings: dict[str, Any] = json.loads(json.dumps({key: cfg[key] for key in keys if key in cfg}, default=str))
     hooks = settings.get("custom_hooks") or []
     settings["custom_hooks"] = [hook for hook in hooks if registered(HOOKS, hook) is SupernetHook]
     if not settings["custom_hooks"]:
         raise UserError(f"'{cfg.filename}' trains no supernet: add dict(type='ean_core.search.SupernetHook')")
     path = Path(cfg.work_dir, SETTINGS)
-    if not path.is_file():
-        write_atomic(path, json.dumps(settings, indent=2) + "\n")
-        return
-    changes = difference(json.loads(path.read_text()), settings)
+    changes = difference(read_json(path), settings) if path.is_file() else ""
     if changes:
         raise UserError(
             f"the supernet in '{cfg.work_dir}' was trained with other settings: {changes}; put it back, or choose "
             "another --work-dir"
         )
+    return settings
 
 
 def _report(result: Mapping[str, Any], work_dir: Path, checkpoint: Path) -> None:

@@ -32,6 +32,7 @@ from ean_core.files import append_json_line, read_json_lines, write_json_lines
 from ean_core.search.bilevel import traceless
 from ean_core.search.cell_selection import CELLS, NONE, Space
 from ean_core.search.cell_training import CellTraining
+from ean_core.stopping import steps
 from ean_core.terminal import progress_bar
 
 DECISIONS = "decisions.jsonl"
@@ -197,14 +198,20 @@ def perturb(training: CellTraining, measure: Callable[[], float], work_dir: Path
     decisions = read_decisions(path, training.decisions, remains, asked)
     done = {Question(*(entry[name] for name in Question._fields)) for entry in decisions}
     write_json_lines(path, decisions)
-    with progress_bar(TextColumn("{task.fields[text]}")) as bar:
+    with progress_bar(TextColumn("{task.fields[text]}")) as bar, steps() as measured:
+
+        def measure_and_look() -> float:
+            loss = measure()
+            measured()
+            return loss
+
         task = bar.add_task("selecting", total=len(asked), text="")
         for number, question in enumerate(asked):
             bar.update(task, completed=number, text=f"{question.kind} of the {question.cell} cell")
             if question in done or remains.gone(question):
                 continue
             reseed(training.seed, training.epoch, number)
-            entry = decide(question, remains, measure)
+            entry = decide(question, remains, measure_and_look)
             remains.keep(question, entry["kept"])
             if options.tune and entry["losses"]:
                 training.iterate(training.epoch + 1 + number, options.tune, learn=True)
@@ -241,15 +248,15 @@ def read_decisions(path: Path, number: int, remains: Remains, asked: Sequence[Qu
 
 @contextmanager
 def reading_lines(path: Path) -> Iterator[None]:
-    """Say in one line that a file is no text.
+    """Say in one line what a file of JSON lines that is damaged is good for.
 
     Raises:
-        UserError: It is none.
+        UserError: It is damaged.
     """
     try:
         yield
-    except UnicodeDecodeError as error:
-        raise UserError(f"cannot resume: '{path}' is not a file of JSON lines; {START_ANEW}") from error
+    except UserError as error:
+        raise UserError(f"cannot resume: {error}; {START_ANEW}") from error
 
 
 def _can_keep(candidates: Sequence[Any], kept: Sequence[Any], question: Question) -> bool:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import itertools
-import json
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ean_core.cells.supernet import CellSupernet
+from ean_core.checkpoint import weights_digest
 from ean_core.engine.models import build_model
 from ean_core.engine.reproduce import reseed
 from ean_core.errors import UserError, building
@@ -181,14 +180,7 @@ class CellTraining:
 
     def digest(self) -> str:
         """The first 16 hexadecimal digits of a SHA-256 over all weights, buffers and the architecture."""
-        digest = hashlib.sha256()
-        for name, value in sorted(self.model.state_dict().items()):
-            if not isinstance(value, torch.Tensor):  # what is left of the candidates
-                digest.update(json.dumps(value).encode())
-                continue
-            digest.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return weights_digest(self.model.state_dict())
 
 
 def build_searched_model(cfg: Config, plan: Plan) -> BaseModel:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,9 +21,10 @@ from ean_core.application import find_application
 from ean_core.cells.genotype import Genotype
 from ean_core.checkpoint import read_checkpoint, write_checkpoint
 from ean_core.engine.environment import environment
+from ean_core.engine.space import checkpoint_size
 from ean_core.errors import UserError
 from ean_core.figures import save_figure
-from ean_core.files import append_json_line, make_work_dir, read_json_lines, set_aside, write_atomic, write_json_lines
+from ean_core.files import append_json_line, read_json_lines, write_atomic, write_json_lines, written
 from ean_core.search.cell_perturbation import DECISIONS, START_ANEW, Judge, perturb, reading_lines
 from ean_core.search.cell_plan import Plan, Stop, read_plan
 from ean_core.search.cell_selection import count_skips, entropies, read_probabilities, select
@@ -30,7 +32,9 @@ from ean_core.search.cell_training import CellTraining
 from ean_core.search.loop import LOG, SCHEME
 from ean_core.search.settings import difference
 from ean_core.search.status import CellProgress
+from ean_core.stopping import running, steps
 from ean_core.terminal import print_line, print_next
+from ean_core.work_dir import begin, require_space, set_aside, working_in
 
 HISTORY, STATE, GENOTYPE, PLOT = "cells.jsonl", "cells_state.pth", "genotype.json", "search.png"
 FILES = (HISTORY, STATE, DECISIONS, GENOTYPE, PLOT)
@@ -49,8 +53,8 @@ def run_cell_search(cfg: Config, resume: bool = False, options: Sequence[str] | 
 
     Args:
         cfg: A complete config with ``search = dict(type="cells", ...)``. It is not changed.
-        resume: Continue the search in the work directory; where there is none yet, begin. Otherwise the files of an
-            earlier search are moved to ``previous/``.
+        resume: Continue the search in the work directory. Otherwise the files of an earlier search are moved to
+            ``previous/``.
         options: What the command to train the network needs besides, e.g. ``["--toy"]``, for the proposal of the next
             command; ``None``: propose none.
 
@@ -58,7 +62,8 @@ def run_cell_search(cfg: Config, resume: bool = False, options: Sequence[str] | 
         The content of ``genotype.json``.
 
     Raises:
-        UserError, OSError: What the user can mend: data, config, paths, or a search made with other settings.
+        UserError, OSError: What the user can mend: data, config, paths, a search made with other settings, nothing to
+            resume, another run in the work directory, a full disk.
     """
     cfg, work_dir = copy.deepcopy(cfg), Path(cfg.work_dir)
     plan = read_plan(cfg)
@@ -68,28 +73,40 @@ def run_cell_search(cfg: Config, resume: bool = False, options: Sequence[str] | 
         if (work_dir / name).is_file():
             raise UserError(f"'{work_dir}' holds a search for schemes ({name}): choose another --work-dir")
     application = find_application(cfg)
-    make_work_dir(work_dir)
-    application.check(cfg, train=True)
-    torch.backends.cudnn.benchmark = bool(cfg.get("env_cfg", {}).get("cudnn_benchmark"))
-    training = CellTraining(cfg, plan)
-    judge = Judge(training, application) if plan.selection == "perturbation" else None
-    settings = _settings(cfg)
-    _begin(training, work_dir, settings, resume)
-    write_atomic(work_dir / Path(cfg.filename).name, cfg.pretty_text)
-    write_atomic(work_dir / "environment.json", json.dumps(environment(), indent=2) + "\n")
-    print(header(training), flush=True)
+    if resume and not (work_dir / STATE).is_file():
+        _check_nothing_is_lost(work_dir)
+        raise FileNotFoundError(f"nothing to resume: '{work_dir / STATE}' does not exist (start without --resume)")
+    before = written(work_dir / STATE)
+    with (
+        running(lambda: "the search", lambda: resume or written(work_dir / STATE) not in (None, before)),
+        working_in(work_dir, (*FILES, Path(cfg.filename).name, "environment.json")),
+    ):
+        application.check(cfg, train=True)
+        torch.backends.cudnn.benchmark = bool(cfg.get("env_cfg", {}).get("cudnn_benchmark"))
+        training = CellTraining(cfg, plan)
+        weights, moments = checkpoint_size(cfg, training.model)
+        require_space(work_dir, (weights + moments) * (1 if resume else 2))
+        judge = Judge(training, application) if plan.selection == "perturbation" else None
+        settings = _settings(cfg)
+        _begin(training, work_dir, settings, resume)
+        if not resume:
+            _save(training, work_dir, settings)  # from here on a killed search can be resumed
+        write_atomic(work_dir / Path(cfg.filename).name, cfg.pretty_text)
+        write_atomic(work_dir / "environment.json", json.dumps(environment(), indent=2) + "\n")
+        print(header(training), flush=True)
 
-    history = search_cells(training, work_dir, settings)
-    chosen = good_epoch(history, plan.stop)
-    if judge is None:
-        genotype = select(chosen, training.space, plan.max_skips)
-    else:
-        genotype = perturb(training, lambda: judge()["loss"], work_dir, lambda: _save(training, work_dir, settings))
-    result = _result(training, genotype, history, chosen)
-    if judge is not None:
-        result["perturbation"] = {**asdict(plan.perturbation), **judge()}
-    write_atomic(work_dir / GENOTYPE, json.dumps(result, indent=2) + "\n")
-    _draw(genotype, history, training, work_dir / PLOT)
+        with running(lambda: f"epoch {training.epoch + 1}", lambda: True):
+            history = search_cells(training, work_dir, settings)
+        chosen = good_epoch(history, plan.stop)
+        if judge is None:
+            genotype = select(chosen, training.space, plan.max_skips)
+        else:
+            genotype = perturb(training, lambda: judge()["loss"], work_dir, lambda: _save(training, work_dir, settings))
+        result = _result(training, genotype, history, chosen)
+        if judge is not None:
+            result["perturbation"] = {**asdict(plan.perturbation), **judge()}
+        write_atomic(work_dir / GENOTYPE, json.dumps(result, indent=2) + "\n")
+        _draw(genotype, history, training, work_dir / PLOT)
     _report(result, work_dir)
     if options is not None:
         print_next("python", "tools/train.py", plan.retrain, "--genotype", work_dir / GENOTYPE, *options)
@@ -104,10 +121,15 @@ def search_cells(training: CellTraining, work_dir: Path, settings: Mapping[str, 
     """
     history = read_json_lines(work_dir / HISTORY)
     epochs, plan = training.cfg.train_cfg.max_epochs, training.plan
-    with CellProgress(epochs, len(training.train_loader), history) as progress:
+    with CellProgress(epochs, len(training.train_loader), history) as progress, steps() as done:
+
+        def seen(values: Mapping[str, torch.Tensor]) -> None:
+            progress.step(values)
+            done()
+
         while training.epoch < epochs and not (history and history[-1].get("stopped")):
             lr = training.optimizer.param_groups[0]["lr"]
-            means = training.run_epoch(progress.step)
+            means = training.run_epoch(seen)
             history.append(describe(training, means, lr))
             reason = stop_reason(history, plan)
             if reason is not None:
@@ -168,10 +190,8 @@ def _good(history: Sequence[Entry], stop: Stop) -> Entry | None:
 
 def _begin(training: CellTraining, work_dir: Path, settings: Mapping[str, Any], resume: bool) -> None:
     """Go on from what lies in the work directory, or make room there."""
-    if not resume:
-        set_aside(work_dir, FILES)
     lines: list[Entry] = []
-    if (work_dir / STATE).is_file():
+    if resume:
         state = _read_state(training, work_dir / STATE)
         free = () if state["decisions"] else FREE
         changes = difference(
@@ -191,16 +211,17 @@ def _begin(training: CellTraining, work_dir: Path, settings: Mapping[str, Any], 
             raise UserError(
                 f"cannot resume: the weights in '{work_dir / STATE}' are not those of this search; {START_ANEW}"
             ) from error
-    else:
-        _check_nothing_is_lost(work_dir)
+    begin()
+    if not resume:
+        set_aside(work_dir, FILES)
     write_json_lines(work_dir / HISTORY, lines)
 
 
 def _check_nothing_is_lost(work_dir: Path) -> None:
-    """Refuse to begin where a search got further than its first epoch, whose state is written behind its line.
+    """Say what a folder has of a search that got further than its first epoch, whose state is written behind its line.
 
     Raises:
-        UserError: It would be overwritten.
+        UserError: There is something.
     """
     history = work_dir / HISTORY
     found = [HISTORY] if history.is_file() and history.read_bytes().count(b"\n") > 1 else []
@@ -234,9 +255,20 @@ def _read_history(path: Path, epochs: int) -> list[Entry]:
     if len(lines) < epochs:
         raise UserError(f"cannot resume: '{path}' lacks lines of the {epochs} epochs; {START_ANEW}")
     for number, line in enumerate(lines, 1):
-        if not isinstance(line, dict) or not line.keys() >= KEYS or line["epoch"] != number:
+        if not line.keys() >= KEYS or line["epoch"] != number or not _are_numbers(line):
             raise UserError(f"cannot resume: line {number} of '{path}' is not that of epoch {number}; {START_ANEW}")
     return lines
+
+
+def _are_numbers(line: Entry) -> bool:
+    """Whether the values that are shown and compared are what they should be."""
+    tables = [line["operations"], line["attentions"]]
+    if not all(isinstance(table, dict) and table for table in (*tables, line["genotype"])):
+        return False
+    rows = [row for table in tables for part in table.values() for row in (part if isinstance(part, list) else [None])]
+    found = [line[name] for name in ("train_loss", "lr", "entropy_alpha", "entropy_beta", "skips")]
+    found += [value for row in rows for value in (row if isinstance(row, list) else [None])]
+    return all(isinstance(value, int | float) and math.isfinite(value) for value in found)
 
 
 def _save(training: CellTraining, work_dir: Path, settings: Mapping[str, Any]) -> None:

@@ -23,10 +23,12 @@ from ean_core.errors import UserError
 from ean_core.figures import save_figure
 from ean_core.files import read_json_lines, write_atomic
 from ean_core.search.algorithm1 import Supernet, trained_supernet
-from ean_core.search.log import metrics_of
+from ean_core.search.log import metrics_of, read_log
 from ean_core.search.loop import LOG, STATE, search
+from ean_core.stopping import running
 from ean_core.strategies import STRATEGIES
 from ean_core.terminal import print_line
+from ean_core.work_dir import working_in
 
 RUNS, LINES, TABLE, SUMMARY, PICTURE = "compare", "compare.jsonl", "compare.csv", "compare.json", "compare.png"
 EXHAUSTIVE = "exhaustive"
@@ -74,41 +76,46 @@ def compare(
     configs = _configs(cfg, names)
     every = [{"type": EXHAUSTIVE}] if exhaustive else []
     work_dir = Path(cfg.work_dir)
-    supernet = trained_supernet(cfg, [*configs.values(), *every])
-    space = 2 ** sum(supernet.blocks)
-    limit = steps or 4 * math.ceil(evaluations / per_step)
-    truth = _evaluate_all(supernet, work_dir) if exhaustive else None
-    caches = [] if truth is None else [truth]
+    with (
+        running(lambda: "the comparison", lambda: True, option=""),
+        working_in(work_dir, (LINES, TABLE, SUMMARY, PICTURE)),
+    ):
+        supernet = trained_supernet(cfg, [*configs.values(), *every])
+        space = 2 ** sum(supernet.blocks)
+        limit = steps or 4 * math.ceil(evaluations / per_step)
+        truth = _evaluate_all(supernet, work_dir) if exhaustive else None
+        caches = [] if truth is None else [truth]
 
-    wanted = [(name, supernet.seed + i) for i in range(seeds) for name in configs]
-    lines = read_json_lines(work_dir / LINES)
-    known = {(line["key"], line["seed"]): line for line in lines}
-    barrier()
-    runs = []
-    for number, (name, seed) in enumerate(wanted, 1):
-        budget = {"per_step": per_step, "evaluations": evaluations, "steps": limit, "cached": bool(caches)}
-        key = _key(supernet, {"name": name, "strategy": configs[name], **budget})
-        folder = work_dir / RUNS / f"{name}-{seed}-{key}"
-        run = known.get((key, seed))
-        if run is None:
-            run = _run(supernet, configs[name], seed, folder, per_step, evaluations, limit, caches)
-            run = {"strategy": name, "seed": seed, **run, "key": key}
-            if is_main_process():
-                lines.append(run)
-                write_atomic(work_dir / LINES, "".join(json.dumps(line) + "\n" for line in lines))
-                print(_line(number, len(wanted), run), flush=True)
-        runs.append({**run, **run["metrics"], "log": str(folder / LOG)})
-    measured = list(runs[0]["metrics"])
-    for run in runs:
-        del run["metrics"]
-    result = {"space": space, "evaluations": evaluations, "steps": limit, "per_step": per_step, "metrics": measured}
-    if truth is not None:
-        _rank(runs, truth)
-    result |= {"summary": {name: _summary([run for run in runs if run["strategy"] == name], space) for name in configs}}
-    result |= {"runs": runs}
-    if is_main_process():
-        _write(result, work_dir)
-        _report(result, work_dir)
+        wanted = [(name, supernet.seed + i) for i in range(seeds) for name in configs]
+        lines = read_json_lines(work_dir / LINES)
+        known = {(line["key"], line["seed"]): line for line in lines}
+        barrier()
+        runs = []
+        for number, (name, seed) in enumerate(wanted, 1):
+            budget = {"per_step": per_step, "evaluations": evaluations, "steps": limit, "cached": bool(caches)}
+            key = _key(supernet, {"name": name, "strategy": configs[name], **budget})
+            folder = work_dir / RUNS / f"{name}-{seed}-{key}"
+            run = known.get((key, seed))
+            if run is None:
+                run = _run(supernet, configs[name], seed, folder, per_step, evaluations, limit, caches)
+                run = {"strategy": name, "seed": seed, **run, "key": key}
+                if is_main_process():
+                    lines.append(run)
+                    write_atomic(work_dir / LINES, "".join(json.dumps(line) + "\n" for line in lines))
+                    print(_line(number, len(wanted), run), flush=True)
+            runs.append({**run, **run["metrics"], "log": str(folder / LOG)})
+        measured = list(runs[0]["metrics"])
+        for run in runs:
+            del run["metrics"]
+        result = {"space": space, "evaluations": evaluations, "steps": limit, "per_step": per_step, "metrics": measured}
+        if truth is not None:
+            _rank(runs, truth)
+        by_name = {name: [run for run in runs if run["strategy"] == name] for name in configs}
+        result |= {"summary": {name: _summary(own, space) for name, own in by_name.items()}}
+        result |= {"runs": runs}
+        if is_main_process():
+            _write(result, work_dir)
+            _report(result, work_dir)
     return result
 
 
@@ -172,7 +179,7 @@ def _run(
         "metrics": metrics_of(row),
         "sparsity": row["sparsity"],
         "evaluations": result["evaluations"],
-        "steps": read_json_lines(folder / LOG)[-1]["step"],
+        "steps": read_log(folder / LOG)[-1]["step"],
         "seconds": seconds,
         "most probable": result["most_probable"]["scheme"],
     }
@@ -180,7 +187,7 @@ def _run(
 
 def _rank(runs: Sequence[Run], truth: Path) -> None:
     """Add each pick's place among all schemes, by reward; equals share the better place, a failed scheme is last."""
-    rewards = {entry["scheme"]: -math.inf if entry["failed"] else entry["reward"] for entry in read_json_lines(truth)}
+    rewards = {entry["scheme"]: -math.inf if entry["failed"] else entry["reward"] for entry in read_log(truth)}
     for run in runs:
         for name, key in (("rank", "scheme"), ("rank of most probable", "most probable")):
             own = rewards[run[key]]
@@ -226,7 +233,7 @@ def best_so_far(log: Path) -> list[float]:
     seen: set[str] = set()
     curve: list[float] = []
     best = math.nan
-    for entry in read_json_lines(log):
+    for entry in read_log(log):
         if entry["scheme"] not in seen:
             seen.add(entry["scheme"])
             if not entry["failed"] and not entry["reward"] <= best:

@@ -22,6 +22,7 @@ from ean_core.errors import UserError, building
 from ean_core.metric import ACCURACY, Metric
 from ean_core.plug import Pluggable, find_pluggable, forward_schemes
 from ean_core.scheme import ConnectionScheme
+from ean_core.stopping import stop_if_asked
 from ean_core.timing import interleave, synchronizer
 
 Batch = tuple[torch.Tensor, Any]
@@ -97,12 +98,14 @@ class Evaluator:
     def _shared(self, schemes: Sequence[ConnectionScheme]) -> dict[ConnectionScheme, dict[str, float]]:
         totals: dict[ConnectionScheme, torch.Tensor] = {}
         for inputs, targets in self.batches:
+            stop_if_asked()
             for scheme, outs in forward_schemes(self._fast, self.preprocess(inputs), schemes):
                 counted = self.metric.count(self.head(outs), targets)
                 totals[scheme] = totals[scheme] + counted if scheme in totals else counted
         return {scheme: self.metric.summarise(total) for scheme, total in totals.items()}
 
     def _calibrated(self, scheme: ConnectionScheme) -> dict[str, float]:
+        stop_if_asked()
         network = copy.deepcopy(self.backbone.network)
         find_pluggable(network).set_scheme(scheme)
         norms = [part for part in network.modules() if isinstance(part, _BatchNorm)]
@@ -130,6 +133,7 @@ class Evaluator:
     @torch.inference_mode()
     def latency(self, scheme: ConnectionScheme) -> float:
         """Eq. 9: ``100 (t(scheme) - t(none)) / t(none)`` in %, on the first batch."""
+        stop_if_asked()
         x = self.preprocess(self.batches[0][0])
         before = self._fast.scheme
 

@@ -13,15 +13,19 @@ from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size, 
 from ean_core.checkpoint import read_checkpoint, write_checkpoint
 from ean_core.errors import UserError
 from ean_core.figures import save_figure
-from ean_core.files import set_aside, write_atomic
+from ean_core.files import write_atomic
 from ean_core.scheme import ConnectionScheme
 from ean_core.search.log import Entry, SearchLog, metrics_of, score_key
 from ean_core.search.reward import Reward
 from ean_core.search.status import SearchProgress
+from ean_core.stopping import running
+from ean_core.stopping import steps as stopping_steps
 from ean_core.strategies import Strategy
+from ean_core.work_dir import begin, set_aside
 
 Evaluate = Callable[[list[ConnectionScheme]], Sequence[Mapping[str, float]]]
 LOG, STATE, SCHEME, PLOT = "search.jsonl", "search_state.pth", "scheme.json", "search.png"
+FILES = (LOG, STATE, SCHEME, PLOT)
 
 
 def search(
@@ -56,7 +60,7 @@ def search(
         per_step: Schemes a step; 3 in the authors' code.
         work_dir: Where everything is written. A new search moves the files of an earlier one to ``previous/``.
         reward: ``Reward()``, the authors', by default.
-        checkpoint: The hash of the supernet's checkpoint: :func:`ean_core.files.file_digest`.
+        checkpoint: The hash of the supernet's weights: :func:`ean_core.checkpoint.weights_digest`.
         settings: What else the scores depend on: ``evaluator.settings()``.
         attention: The attention's config, for the scheme file.
         points: The names of the network's points, if it is plugged, for the scheme file.
@@ -97,20 +101,27 @@ def search(
     done = _restore(strategy, work_dir / STATE, identity) if resume else 0
     barrier()
     if is_main_process() and not done:
+        begin()
         if not resume:
-            set_aside(work_dir, (LOG, STATE, SCHEME, PLOT))
+            set_aside(work_dir, FILES)
         _save(strategy, work_dir / STATE, identity, 0)
     key = score_key(checkpoint, identity["settings"])
     barrier()
     others = [Path(path) for path in caches]
-    log = SearchLog(work_dir / LOG, key=key, step=done, others=others, writable=is_main_process())
-    if len(log.entries) != done * per_step:
-        raise UserError(f"cannot resume: '{log.path}' lacks lines of the {done} steps that '{STATE}' contains")
+    log = SearchLog(
+        work_dir / LOG, key=key, step=done, lines=done * per_step, others=others, writable=is_main_process()
+    )
     notes: Callable[[Sequence[ConnectionScheme]], list[dict[str, float]]]
     notes = getattr(strategy, "notes", lambda schemes: [{} for _ in schemes])
 
+    begin()
     known = {entry["scheme"] for entry in log.entries}
-    with SearchProgress(steps, per_step, log.entries, show) as progress:
+    step = done
+    with (
+        running(lambda: f"step {step} of {steps}", lambda: True),
+        SearchProgress(steps, per_step, log.entries, show) as progress,
+        stopping_steps() as step_done,
+    ):
         for step in range(done + 1, steps + 1):
             if evaluations is not None and len(known) + per_step >= evaluations:
                 break
@@ -126,6 +137,7 @@ def search(
             if is_main_process():
                 _save(strategy, work_dir / STATE, identity, step)
             progress.update(log.entries[-per_step:])
+            step_done()
 
     result = _verdict(strategy, evaluate, reward, log, identity)
     if is_main_process():
@@ -238,6 +250,8 @@ def _restore(strategy: Strategy, path: Path, identity: Mapping[str, Any]) -> int
     if not path.is_file():
         return 0
     saved = read_checkpoint(path)
+    if not isinstance(saved.get("identity"), Mapping) or not isinstance(saved.get("step"), int):
+        raise UserError(f"'{path}' is not the state of a search: start a new search without --resume")
     changed = [name for name, value in identity.items() if saved["identity"].get(name) != value]
     if changed:
         before, now = (json.dumps(source.get(changed[0])) for source in (saved["identity"], identity))
@@ -245,5 +259,10 @@ def _restore(strategy: Strategy, path: Path, identity: Mapping[str, Any]) -> int
             f"cannot resume the search in '{path.parent}': {' and '.join(changed)} changed ({changed[0]} was {before}, "
             f"is {now}); put it back, or start a new search without --resume"
         )
-    strategy.load_state_dict(saved["strategy"])
+    try:
+        strategy.load_state_dict(saved["strategy"])
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"'{path}' does not hold the state of this search's strategy: start a new search without --resume"
+        ) from error
     return int(saved["step"])

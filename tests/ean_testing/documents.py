@@ -11,6 +11,7 @@ WORDS = ("python", "make", "pip", "torchrun", ".", ".ci/run", ".venv/bin/python"
 # What tests/run_documents.py leaves out: the beginning of a command, after "VARIABLE=value", and the reason.
 NOT_RUN = {
     r"make (test|lint|help|clean|PYTHON=)": "what runs these tests, or changes the environment they run in",
+    r"make knocks|python tests/knocks/": "takes minutes, and breaks things",
     r"\. \.venv/bin/activate": "changes the user's shell only",
     r"pip install": ".ci/run installs the package and its wheel",
     r"torchrun": "two processes are tested in tests/engine/test_distributed.py",

@@ -9,10 +9,13 @@ import io
 import multiprocessing
 import os
 import runpy
+import signal
 import socket
 import sys
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from multiprocessing.pool import Pool
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,6 +49,21 @@ def run_program(program: str | Path, *arguments: str, folder: Path = ROOT) -> Ra
         except SystemExit as stopped:
             status = int(stopped.code or 0)
     return Ran(status, out.getvalue(), err.getvalue(), set(sys.modules))
+
+
+def start_program(program: str | Path, *arguments: str) -> tuple[BaseProcess, Connection]:
+    """Run a program in a process that can be sent signals; its :class:`Ran` comes through the connection."""
+    here, there = CONTEXT.Pipe(duplex=False)
+    process = CONTEXT.Process(target=_run_and_tell, args=(there, program, *arguments))
+    process.start()
+    there.close()
+    return process, here
+
+
+def _run_and_tell(connection: Connection, program: str | Path, *arguments: str) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background
+    ran = run_program(program, *arguments)
+    connection.send(ran._replace(modules=set()))
 
 
 def run_rank(rank: int, port: int, program: Path, *arguments: str) -> Ran:

@@ -10,6 +10,7 @@ from mmengine.model import BaseModel, MMDistributedDataParallel
 from torch import distributed, nn
 from torch.nn.functional import cross_entropy
 
+from classification.classifier import ImageClassifier
 from ean_core import EANCifarResNet
 from ean_core.search.supernet import SupernetHook
 
@@ -66,4 +67,31 @@ def train_a_supernet(rank: int, folder: str) -> None:
         model(torch.randn(2, 3, 8, 8), torch.tensor([0, 1]), mode="loss")["loss"].backward()
         optimizer.step()
     torch.save((net.seen, [p.detach() for p in net.parameters()]), f"{folder}/{rank}.pth")
+    distributed.destroy_process_group()
+
+
+def shared_attention(kind: str) -> tuple[ImageClassifier, torch.Tensor, torch.Tensor]:
+    """A classifier with one module a stage and frozen batch statistics, and a batch of eight; always the same."""
+    torch.manual_seed(0)
+    options = {"block": "basic", "attention": {"type": kind, "reduction": 4}, "scheme": "11-10-11"}
+    net = ImageClassifier({"type": "EANCifarResNet", "depth": 14, **options}, num_classes=3).train()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    return net, torch.randn(8, 3, 16, 16), torch.arange(8) % 3
+
+
+def half_the_batch(rank: int, folder: str) -> None:
+    """Leave the gradients that this process of two has after its half of the batch."""
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2")
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    gradients = {}
+    for kind in ("SE", "DIA"):
+        net, images, labels = shared_attention(kind)
+        model = MMDistributedDataParallel(net, device_ids=None, broadcast_buffers=False)
+        half = slice(4 * rank, 4 * rank + 4)
+        model(images[half], labels[half], mode="loss")["loss"].backward()
+        gradients[kind] = {name: parameter.grad for name, parameter in net.named_parameters()}
+    torch.save(gradients, f"{folder}/{rank}.pth")
     distributed.destroy_process_group()

@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch.multiprocessing.spawn import start_processes
 
 from ean_core.files import read_json_lines
+from ean_testing.processes import half_the_batch, shared_attention
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,3 +46,26 @@ def test_two_processes(tmp_path, config, tiny, evaluate):
     for name in ("mIoU", "mAcc", "aAcc"):
         assert lines[-1][name] == pytest.approx(tested[name], rel=1e-6)
     assert 0 < tested["mIoU"] < 100
+
+
+@pytest.fixture(scope="module")
+def halves(tmp_path_factory):
+    """The gradients of both processes, each of which had one half of a batch."""
+    folder = tmp_path_factory.mktemp("halves")
+    start_processes(half_the_batch, (str(folder),), nprocs=2, start_method="forkserver")
+    return [torch.load(folder / f"{rank}.pth") for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("kind", ["SE", "DIA"])
+def test_gradients_of_two_processes_are_those_of_one(halves, kind):
+    """Of a module that several blocks share, too; the batch statistics, which each has of its own half, are frozen."""
+    net, images, labels = shared_attention(kind)
+    net(images, labels, mode="loss")["loss"].backward()
+    whole = {name: parameter.grad for name, parameter in net.named_parameters()}
+    largest = max(float(gradient.abs().max()) for gradient in whole.values())
+    assert largest > 0.01
+    assert any("attention" in name and gradient.any() for name, gradient in whole.items())
+    for half in halves:
+        assert half[kind].keys() == whole.keys()
+        for name, gradient in whole.items():
+            assert float((half[kind][name] - gradient).abs().max()) <= 1e-6 * largest, name

@@ -1,10 +1,16 @@
 """A run that was stopped and resumed is the run that was not stopped, bit for bit."""
 
 import json
+import os
 import random
+import re
+import resource
+import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,8 +21,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from ean_core.checkpoint import read_checkpoint
-from ean_core.engine import ReseedHook, reproduce, seed_worker
+from ean_core.engine import ReseedHook, SaveHook, reproduce, seed_worker
 from ean_core.files import read_json_lines
+from ean_testing.fresh import start_program
 from ean_testing.runs import interrupt
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,6 +91,56 @@ def test_killed_in_an_epoch_and_resumed(tmp_path, finished, train, config, tiny)
     assert read_checkpoint(tmp_path / "last.pth")["meta"]["epoch"] == 1
     assert not (tmp_path / "metrics.json").exists()
 
+    train(tmp_path, "--resume")
+    assert_same_run(tmp_path, finished)
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_at_any_moment(tmp_path, finished, train, config, tiny, number, status):
+    """It says how to go on, leaves nothing half, and the run that goes on is one that was never stopped."""
+    options = [config, *tiny, "--work-dir", str(tmp_path)]
+    process, answer = start_program(ROOT / "tools" / "train.py", *options)
+    until = time.monotonic() + 120
+    while not (tmp_path / "environment.json").is_file() and process.is_alive() and time.monotonic() < until:
+        time.sleep(0.01)
+    time.sleep(random.uniform(0, 2))
+    os.kill(process.pid or 0, number)
+    ran = answer.recv()
+    process.join()
+    left = {path.name for path in tmp_path.iterdir()}
+    assert not [name for name in left if ".part" in name or ".run." in name]
+    if ran.status:  # else it was too late
+        assert ran.status == status
+        assert "Traceback" not in ran.err
+        line = ran.err.splitlines()[-1]
+        command = shlex.join(["python", str(ROOT / "tools" / "train.py"), *options])
+        where = r"interrupted in (the first iteration|(the validation of )?epoch [123])"
+        saved = "last.pth" in left
+        how = f": go on with '{command} --resume'" if saved else f": start again with '{command}'"
+        assert re.fullmatch(where + re.escape(how), line), line
+        train(tmp_path, *(["--resume"] if saved else []))
+    assert_same_run(tmp_path, finished)
+
+
+def test_a_disk_that_is_full_in_the_middle(tmp_path, finished, train, monkeypatch, capsys, request):
+    """One line that names the file; what was written before is whole, and the run can go on."""
+    save, before = SaveHook._save, resource.getrlimit(resource.RLIMIT_FSIZE)
+    request.addfinalizer(lambda: resource.setrlimit(resource.RLIMIT_FSIZE, before))
+
+    def fill(self, runner, name, epoch, **options):
+        if epoch == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+        save(self, runner, name, epoch, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SaveHook, "_save", fill)
+        with pytest.raises(SystemExit) as stopped:
+            train(tmp_path)
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert stopped.value.code == 2
+    assert re.fullmatch(rf"error: File too large: '{tmp_path}/(best|last).pth'\n", capsys.readouterr().err)
+    assert not [path for path in tmp_path.iterdir() if ".part" in path.name]
+    assert read_checkpoint(tmp_path / "last.pth")["meta"]["epoch"] == 1
     train(tmp_path, "--resume")
     assert_same_run(tmp_path, finished)
 

@@ -9,7 +9,7 @@ from mmengine.model import BaseModel
 from torch import nn
 
 from ean_core.engine import CPUAmpOptimWrapper, EANRunner
-from ean_core.engine.runner import load_model
+from ean_core.engine.loading import load_model
 
 
 class Net(BaseModel):

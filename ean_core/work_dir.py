@@ -1,0 +1,179 @@
+"""A run's folder: one run at a time, room on the disk, nothing left of a run that never began."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from mmengine.logging import MMLogger
+
+from ean_core.errors import UserError
+from ean_core.files import remove_parts, replacing, temporary, write_atomic
+from ean_core.stopping import launched_rank
+
+LOCK, OWNER, PROBE = ".run.lock", ".run.json", "writable"
+MARGIN = 1 << 20  # bytes for logs, curves and tables
+_starting: list[_Start] = []
+
+
+class _Start:
+    """A run that has its folder and has written nothing of its own."""
+
+    begun = False
+
+
+def begin() -> None:
+    """The run begins here: what it has made stays, and so it does in the folders of the runs that it is a part of."""
+    for start in _starting:
+        start.begun = True
+
+
+@contextmanager
+def working_in(folder: Path, files: Iterable[str] = (), *, alone: bool = True) -> Iterator[None]:
+    """Have a work directory for a run; it is made if it is missing.
+
+    Where the block fails before :func:`begin` was called, the folder is left as it was. Of several processes that
+    torchrun has started the first one does all this.
+
+    Args:
+        folder: The work directory.
+        files: Those that the run replaces: what a process that was killed has left of them is removed.
+        alone: Refuse to run while another run has the folder.
+
+    Raises:
+        UserError: Another run has it; the message says which.
+        OSError: Nothing can be written there.
+    """
+    if launched_rank():
+        yield
+        return
+    missing = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
+    logs = _log_folders(folder)
+    start = _Start()
+    _starting.append(start)
+    try:
+        _make(folder)
+        if alone:
+            with _locked(folder):
+                remove_parts(folder, (*files, PROBE))
+                yield
+        else:
+            yield
+    except BaseException:
+        if not start.begun:
+            _undo(folder, missing, _log_folders(folder) - logs)
+        raise
+    finally:
+        _starting.remove(start)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(folder / PROBE) as part:
+            part.touch()
+            part.unlink()
+    except OSError as error:
+        raise OSError(f"the work directory '{folder}' is not writable ({error.strerror}): choose --work-dir") from error
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which the system releases when the process ends, however it ends.
+
+    Its file is removed while it is held: who has opened it meanwhile finds it gone, and makes another. Who holds it
+    is told in a file of its own, because opening a lock may empty it.
+    """
+    from filelock import FileLock, Timeout  # not before there is something to run
+
+    lock, owner = FileLock(folder / LOCK, timeout=0), folder / OWNER
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(
+            f"another run has the work directory '{folder}': {_owner(owner)}; wait for it, or choose another --work-dir"
+        ) from None
+    try:
+        with temporary(folder / LOCK), temporary(owner):
+            started = time.strftime("%Y-%m-%d %H:%M:%S")
+            write_atomic(owner, json.dumps({"process": os.getpid(), "host": socket.gethostname(), "since": started}))
+            yield
+    finally:
+        lock.release()
+
+
+def _owner(path: Path) -> str:
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        words = json.loads(path.read_text())
+        return f"process {words['process']} on {words['host']}, since {words['since']}"
+    return "a process that has just begun"
+
+
+def _log_folders(folder: Path) -> set[Path]:
+    """The folders below ``folder`` that MMEngine's loggers of this process write to."""
+    inside = folder.absolute()
+    loggers = [logger for logger in MMLogger._instance_dict.values() if isinstance(logger, logging.Logger)]
+    files = [handler for logger in loggers for handler in logger.handlers if isinstance(handler, logging.FileHandler)]
+    return {Path(file.baseFilename).parent for file in files if Path(file.baseFilename).is_relative_to(inside)}
+
+
+def _undo(folder: Path, missing: Iterable[Path], logs: Iterable[Path]) -> None:
+    """Remove the folders of logs, and those that were made for the run and are empty."""
+    inside = folder.absolute()
+    for path in logs:
+        for logger in MMLogger._instance_dict.values():
+            for handler in [h for h in logger.handlers if isinstance(h, logging.FileHandler)]:
+                if Path(handler.baseFilename).parent == path:
+                    logger.removeHandler(handler)
+                    handler.close()
+        shutil.rmtree(path, ignore_errors=True)
+        for parent in path.parents:
+            if parent == inside or inside not in parent.parents:
+                break
+            with suppress(OSError):
+                parent.rmdir()
+    for path in missing:
+        with suppress(OSError):
+            path.rmdir()
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Refuse to begin what the disk has no room for.
+
+    Args:
+        folder: Where the run writes; it exists.
+        needed: Bytes that it will write, as far as one knows.
+
+    Raises:
+        UserError: There is less.
+    """
+    if launched_rank():
+        return  # the first of the processes writes
+    free, needed = shutil.disk_usage(folder).free, needed + MARGIN
+    if free < needed:
+        raise UserError(
+            f"the disk of '{folder}' has {_size(free)} free, and the run needs about {_size(needed)}: make room, or "
+            "choose another --work-dir"
+        )
+
+
+def _size(number: float) -> str:
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"
+
+
+def set_aside(folder: Path, names: Iterable[str]) -> None:
+    """Move an earlier run's files to ``previous/``, whose content they replace, so that none is overwritten."""
+    found = [folder / name for name in names if (folder / name).is_file()]
+    if found:
+        previous = folder / "previous"
+        shutil.rmtree(previous, ignore_errors=True)
+        previous.mkdir()
+        for path in found:
+            path.rename(previous / path.name)
