@@ -6,10 +6,12 @@ CONFIG := configs/seg/ean_se_voc.py
 DEMO := work_dirs/demo
 
 # The versions in constraints.txt need Python 3.11; on 3.10 pip picks the newest that still support it.
-PINS = $(shell $(RUN) -c 'import sys; print("-c constraints.txt" if sys.version_info >= (3, 11) else "")')
+# CONSTRAINTS=FILE installs other versions, CONSTRAINTS= the newest.
+CONSTRAINTS ?= $(shell $(RUN) -c 'import sys; print("constraints.txt" if sys.version_info >= (3, 11) else "")')
+PINS = $(addprefix -c ,$(CONSTRAINTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint clean
+.PHONY: help demo test suite lint knocks clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile
@@ -18,14 +20,19 @@ demo: $(VENV)/.installed  ## train and test a small attention network on generat
 	$(RUN) tools/train.py $(CONFIG) --toy --work-dir $(DEMO)
 	$(RUN) tools/test.py $(CONFIG) $(DEMO)/best.pth --toy --work-dir $(DEMO) --show-dir $(DEMO)/show
 
+test: lint suite  ## every check: ruff, mypy and the whole test suite
+
 # One thread a process and a process a core: small networks gain nothing from threads that wait for each other.
-test: lint  ## every check: ruff, mypy and the whole test suite
+suite: $(VENV)/.installed-test  ## the test suite alone
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/.installed-test  ## ruff and mypy alone
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+
+knocks: $(VENV)/.installed-test  ## try to break the project for 15 minutes (docs/reliability.md); ends with a table
+	$(RUN) tests/knocks/campaign.py --minutes 15 --seed 1
 
 clean:  ## remove what builds, checks and the demo wrote; .venv and other runs stay
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache $(DEMO)

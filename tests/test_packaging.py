@@ -1,8 +1,12 @@
 """What pip, the wheel and the Makefile are told agrees with what is there."""
 
+import os
 import re
+import subprocess
 import sys
+from collections.abc import Iterable
 from fnmatch import fnmatch
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
@@ -66,15 +70,67 @@ def test_constraints_are_plain_pins(constraints: list[str]) -> None:
     assert [name for name in names if name.startswith("nvidia-")] == []
 
 
-def test_constraints_pin_every_direct_dependency(pyproject: dict[str, Any], constraints: list[str]) -> None:
-    pins = {canonicalize_name(name): version for name, version in (line.split("==") for line in constraints)}
+def pinned(constraints: Iterable[str]) -> dict[str, str]:
+    """Version by name."""
+    return {canonicalize_name(name): version for name, version in (line.split("==") for line in constraints)}
+
+
+def stated(pyproject: dict[str, Any]) -> list[Requirement]:
+    """What the package and its extras ask for, by name and bounds; an extra may name others by ``ean[...]``."""
     project = pyproject["project"]
-    stated = [
-        *project["dependencies"],
-        *(name for extra in project["optional-dependencies"].values() for name in extra),
-    ]
-    for requirement in map(Requirement, stated):
-        assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
+    extras = [text for extra in project["optional-dependencies"].values() for text in extra]
+    return [r for r in map(Requirement, [*project["dependencies"], *extras]) if r.name != project["name"]]
+
+
+def test_constraints_are_within_the_bounds(pyproject: dict[str, Any], constraints: list[str]) -> None:
+    pins = pinned(constraints)
+    assert [str(r) for r in stated(pyproject) if not r.specifier.contains(pins[canonicalize_name(r.name)])] == []
+
+
+def test_every_dependency_has_a_least_version(pyproject: dict[str, Any]) -> None:
+    """But linters and types, which judge by the lock alone; CI tests with the least versions."""
+    bounds = {r.name: r.specifier for r in stated(pyproject)}
+    assert {name for name, bound in bounds.items() if not bound} == {"ruff", "mypy", "scipy-stubs"}
+    assert {s.operator for bound in bounds.values() for s in bound} == {">="}
+    least = [f"{name}=={next(iter(bound)).version}" for name, bound in bounds.items() if bound]
+    shown = subprocess.run([sys.executable, ROOT / ".ci" / "oldest"], capture_output=True, text=True, check=True)
+    assert sorted(shown.stdout.split()) == sorted(least)
+
+
+# What pip installs without a pin: torch's own choice of CUDA libraries, other for each of its builds; pip's tools.
+UNPINNED = re.compile(r"nvidia-.*|cuda-.*|triton|setuptools")
+
+
+def needed(requirements: Iterable[Requirement]) -> set[str]:
+    """The names of requirements and of all that they require, as installed here."""
+    found: set[tuple[str, frozenset[str]]] = set()
+    todo = list(requirements)
+    while todo:
+        requirement = todo.pop()
+        key = canonicalize_name(requirement.name), frozenset(requirement.extras)
+        if key not in found:
+            found.add(key)
+            inner = map(Requirement, requires(requirement.name) or [])
+            environments = [{"extra": extra} for extra in requirement.extras or {""}]
+            todo += [r for r in inner if r.marker is None or any(map(r.marker.evaluate, environments))]
+    return {name for name, _ in found}
+
+
+def lock_problems(names: set[str], pins: Iterable[str]) -> dict[str, set[str]]:
+    """Names without a pin, and pins that nothing needs."""
+    missing = {name for name in names - set(pins) if not UNPINNED.fullmatch(name)}
+    return {"missing": missing, "stale": set(pins) - names}
+
+
+@pytest.mark.skipif("CONSTRAINTS" in os.environ or sys.version_info < (3, 11), reason="not installed by the lock")
+@pytest.mark.skipif(sys.platform != "linux", reason="the lock is Linux's")
+def test_the_lock_is_whole_and_holds_no_more(pyproject: dict[str, Any], constraints: list[str]) -> None:
+    names = needed(stated(pyproject))
+    assert lock_problems(names, pinned(constraints)) == {"missing": set(), "stale": set()}
+    less = pinned(line for line in constraints if not line.startswith(("pydantic_core==", "Mako==")))
+    assert lock_problems(names, {**less, "left-over": "1"}) == {
+        "missing": {"pydantic-core", "mako"}, "stale": {"left-over"},
+    }  # fmt: skip
 
 
 def test_extras_that_files_name_exist(pyproject: dict[str, Any]) -> None:

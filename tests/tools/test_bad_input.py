@@ -1,15 +1,19 @@
 """A user's mistake ends in one line that says what is wrong and what to do, and costs no earlier results."""
 
+import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
 
+from ean_core.work_dir import working_in
 from segmentation.voc import encode_mask
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,6 +54,7 @@ def work_dir(tmp_path):
     for name, text in earlier.items():
         (folder / name).write_text(text)
     yield folder
+    assert {path.name for path in folder.iterdir()} == earlier.keys()
     assert {name: (folder / name).read_text() for name in earlier} == earlier
     assert not (folder / "previous").exists()
 
@@ -221,6 +226,41 @@ def test_work_dir_that_cannot_be(mistakes, tmp_path, finished, name):
     mistakes.work_dir = tmp_path / "file" / "work"
     message = mistakes.train() if name == "train" else mistakes.test(finished / "best.pth")
     assert_says(message, f"'{mistakes.work_dir}' is not writable", "choose --work-dir")
+
+
+def test_a_run_beside_another(mistakes, work_dir):
+    with working_in(work_dir):
+        assert_says(mistakes.train(), "another run has the work directory", f"process {os.getpid()} on", "--work-dir")
+        shutil.copy(work_dir / ".run.json", work_dir.parent / "owner")
+    assert json.loads((work_dir.parent / "owner").read_text())["process"] == os.getpid()
+
+
+def test_no_room_on_the_disk(mistakes, monkeypatch):
+    """Weights, momentum and the best weights, and a file beside them: about 250 MB for a ResNet-18."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=200_000_000))
+    assert_says(mistakes.train(), f"disk of '{mistakes.work_dir}' has 200.0 MB free", "needs about 25", "make room")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=0))
+    assert_says(mistakes.train(), "has 0.0 MB free", "needs about 1.0 MB")
+
+
+@pytest.mark.parametrize("line", ["3", "[]", "{}", '{"mode": "train", "epoch": "x", "iter": 1}', "[" * 99_999])
+def test_damaged_history(mistakes, work_dir, finished, line):
+    shutil.copy(finished / "history.jsonl", work_dir.parent / "whole")
+    (work_dir / "history.jsonl").write_text((work_dir.parent / "whole").read_text() + line + "\n")
+    number = len((work_dir / "history.jsonl").read_text().splitlines())
+    said = mistakes.train("--resume", finished / "last.pth")
+    assert_says(said, f"line {number} of '{work_dir / 'history.jsonl'}'")
+    (work_dir / "history.jsonl").write_text("")
+
+
+def test_a_start_that_fails_makes_no_folder(mistakes, tmp_path, finished):
+    mistakes.work_dir = tmp_path / "new" / "folder"
+    path = tmp_path / "weights.pth"
+    torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, path)
+    mistakes.train("--pretrained", path)
+    mistakes.train("model.backbone.depth=34", "--resume", finished / "last.pth")
+    mistakes.test(finished / "best.pth", "model.backbone.depth=34")
+    assert not (tmp_path / "new").exists()
 
 
 def test_nothing_to_resume(mistakes, tmp_path):

@@ -22,8 +22,8 @@ CUDA_BUILD = {**CPU_BUILD, "cuda": "12.8"}
 WORKING = {**CUDA_BUILD, "usable": True, "gpus": ["H200"], "capability": "sm_90", "built": ["sm_80", "sm_90"]}
 
 
-def run(*arguments: object, path: Path | None = None) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "OMP_NUM_THREADS": "1"} | ({"PYTHONPATH": str(path)} if path else {})
+def run(*arguments: object, path: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **variables} | ({"PYTHONPATH": str(path)} if path else {})
     command = [sys.executable, TOOL, *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
 
@@ -37,9 +37,12 @@ def packages(**changes: str | None) -> doctor.Report:
 
 
 def test_this_installation_is_healthy(tmp_path):
+    """Even where nothing can be written to the home."""
     from importlib.metadata import version
 
-    done = run("--data-root", tmp_path, "--work-dir", tmp_path / "new")
+    (tmp_path / "file").touch()
+    home = str(tmp_path / "file")
+    done = run("--data-root", tmp_path, "--work-dir", tmp_path / "new", HOME=home, MPLCONFIGDIR=home)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     for words in (f"torch {version('torch')}", "self-test", "-> ", f"none in '{tmp_path}'", "is writable"):
         assert words in done.stdout

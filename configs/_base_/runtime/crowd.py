@@ -5,6 +5,7 @@ env_cfg = dict(cudnn_benchmark=False)  # part A's images all differ in size
 val_evaluator = dict(type="crowd_counting.metric.CrowdMetric")
 test_evaluator = val_evaluator
 default_hooks = dict(
+    timer=dict(type="ean_core.engine.SteadyTimerHook"),
     logger=dict(type="LoggerHook", interval=50),
     checkpoint=dict(type="ean_core.engine.SaveHook", metric="MAE", rule="less"),
 )

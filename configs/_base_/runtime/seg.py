@@ -3,6 +3,7 @@ custom_imports = dict(imports=["ean_core.engine", "segmentation.transforms", "se
 randomness = dict(seed=0)
 env_cfg = dict(cudnn_benchmark=True)
 default_hooks = dict(
+    timer=dict(type="ean_core.engine.SteadyTimerHook"),
     logger=dict(type="LoggerHook", interval=50),
     checkpoint=dict(type="ean_core.engine.SaveHook", metric="mIoU"),
 )
