@@ -20,7 +20,7 @@ from torchvision.transforms import v2
 
 from classification.sources import Source, read_source
 from classification.splits import split_search
-from ean_core.data_check import find_problems
+from ean_core.data_check import find_problems, unreadable
 from ean_core.errors import UserError
 
 Batch = dict[str, torch.Tensor]
@@ -75,7 +75,7 @@ class FileDataset(Dataset[Batch]):
         try:
             image = _open(item)
         except Exception as error:  # Pillow raises many types for damaged files
-            raise UserError(f"image '{item}' cannot be read ({type(error).__name__}): replace it") from error
+            raise UserError(f"image '{item}' cannot be read ({unreadable(error)}): replace it") from error
         return {
             "inputs": torch.from_numpy(np.array(self.transform(image))),
             "labels": torch.tensor(self.source.labels[index]),
@@ -177,14 +177,14 @@ def _for_each(work: Callable[[int], None], items: NDArray[np.uint8] | list[Path]
         try:
             work(index)
         except Exception as error:  # Pillow raises many types for damaged files; each is a finding
-            yield f"'{items[index]}' ({type(error).__name__})"
+            yield f"'{items[index]}' ({unreadable(error)})"
 
     failed = find_problems(range(len(items)), attempt)
     if failed:
         what = "1 image" if len(failed) == 1 else f"{len(failed):,} images"
         raise UserError(
-            f"{what} of {len(items):,} cannot be read, first {failed[0]}: it is truncated or no image; replace or "
-            "remove it"
+            f"{what} of {len(items):,} cannot be read, first {failed[0]}: it is truncated, no image, too large, "
+            "or not yours to read; replace or remove it"
         )
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torchvision.transforms import v2
 
+from ean_core.application import class_names, require_finite
 from ean_core.inference.drawing import fit, shorten
 
 SHOWN = 5  # bars beside the picture, and columns of the table
@@ -75,8 +76,10 @@ def predict(model: BaseModel, cfg: Config, images: Sequence[NDArray[np.uint8]]) 
     """Classify RGB images (H, W, 3)."""
     size, in_memory = cfg.get("image_size", 224), cfg.get("in_memory", False)
     batch = torch.from_numpy(np.stack([crop(image, size, in_memory) for image in images]))
-    scores = model.test_step({"inputs": batch}).float().softmax(1).cpu().numpy()  # (N, K)
-    names = tuple(model.dataset_meta.get("classes") or map(str, range(scores.shape[1])))
+    logits = model.test_step({"inputs": batch}).float()
+    require_finite(logits)
+    scores = logits.softmax(1).cpu().numpy()  # (N, K)
+    names = class_names(model, scores.shape[1])
     return [ClassificationResult(s, names, i.shape[:2]) for s, i in zip(scores, images, strict=True)]
 
 

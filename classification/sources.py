@@ -23,7 +23,7 @@ from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from classification.splits import split_test
-from ean_core.errors import UserError
+from ean_core.errors import UserError, first_line
 
 PARTS = {"train": ("train",), "val": ("val", "test"), "test": ("test", "val")}  # part -> folders, the first found
 
@@ -86,8 +86,11 @@ def read_classes(root: str | Path, layout: str, chosen: Sequence[str] | None = N
     if layout in CIFAR:
         if chosen is not None:
             raise UserError("CIFAR's files name their own classes: leave --classes out")
-        form = CIFAR[layout]
-        return tuple(_unpickle(_cifar_files(Path(root), layout) / form.meta)[form.names])
+        path = _cifar_files(Path(root), layout) / CIFAR[layout].meta
+        names = _unpickle(path).get(CIFAR[layout].names)
+        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+            raise UserError(f"'{path}' is not a CIFAR file: fetch the archive again")
+        return tuple(names)
     folder = _part_folder(Path(root), "train")
     names = _subfolders(folder)
     missing = [name for name in chosen or () if name not in names]
@@ -195,9 +198,9 @@ def _read_cifar(root: Path, layout: str, part: str, classes: tuple[str, ...]) ->
     for name in form.train if part == "train" else form.test:
         entry = _unpickle(folder / name)
         try:
-            images.append(np.asarray(entry["data"], np.uint8).reshape(-1, 3, 32, 32))
-            labels.append(np.asarray(entry[form.labels], np.int64))
-        except (KeyError, ValueError) as error:
+            images.append(_array(entry["data"], np.uint8).reshape(-1, 3, 32, 32))
+            labels.append(_array(entry[form.labels], np.int64))
+        except (KeyError, ValueError, TypeError) as error:
             raise UserError(f"'{folder / name}' is not a CIFAR file: fetch the archive again") from error
         if len(images[-1]) != len(labels[-1]) or not len(labels[-1]):
             raise UserError(f"'{folder / name}' has {len(images[-1])} images and {len(labels[-1])} labels")
@@ -205,6 +208,16 @@ def _read_cifar(root: Path, layout: str, part: str, classes: tuple[str, ...]) ->
     if label.min() < 0 or label.max() >= len(classes):
         raise UserError(f"'{folder}' has labels up to {label.max()}, but '{form.meta}' names {len(classes)} classes")
     return Source(np.ascontiguousarray(np.concatenate(images).transpose(0, 2, 3, 1)), label, classes)
+
+
+def _array(values: Any, dtype: type[Any]) -> NDArray[Any]:
+    """Whole numbers as an array of another type, which can hold all of them; labels are one for each image."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "iu" or not np.array_equal(array.astype(dtype), array):
+        raise ValueError("these are no whole numbers of that size")
+    if dtype is np.int64 and array.ndim != 1:
+        raise ValueError("these are no labels")
+    return array.astype(dtype)
 
 
 # The functions are known by what NumPy itself writes, because their modules differ between NumPy 1 and 2.
@@ -235,7 +248,7 @@ def _unpickle(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             content = _ArraysOnly(file, encoding="latin1").load()
     except Exception as error:  # what an unpickler raises on arbitrary bytes depends on the bytes
-        raise UserError(f"'{path}' cannot be read ({error}): fetch the archive again") from error
+        raise UserError(f"'{path}' cannot be read ({first_line(str(error))}): fetch the archive again") from error
     if not isinstance(content, dict):
         raise UserError(f"'{path}' is not a CIFAR file")
     return content

@@ -28,7 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.io import loadmat
 
-from ean_core.errors import UserError
+from ean_core.data_check import read_names, require_whole_mat
+from ean_core.errors import UserError, first_line
 
 Points = NDArray[np.float64]
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
@@ -59,7 +60,7 @@ def read_points(path: str | Path) -> Points:
     try:
         values = np.asarray(readers[path.suffix.lower()](path), np.float64)
     except Exception as error:  # damaged files surface as any of a dozen exception types
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(str(error)) or type(error).__name__
         raise UserError(f"annotation '{path}' cannot be read: {reason}") from None
     if values.size == 0:
         return np.zeros((0, 2))
@@ -105,6 +106,7 @@ def _read_npy(path: Path) -> Any:
 
 
 def _read_mat(path: Path) -> Any:
+    require_whole_mat(path)
     content = loadmat(path)
     if "annPoints" in content:
         return content["annPoints"]
@@ -153,6 +155,7 @@ def find_samples(root: str | Path, split: str) -> list[Sample]:
 
     Raises:
         FileNotFoundError: There are no images, or a listed one is missing.
+        UserError: A list is no text.
     """
     root = Path(root)
     if split != "train" and (own := _listed(root, split)) is not None:
@@ -201,7 +204,7 @@ def _listed(root: Path, split: str) -> list[Sample] | None:
     images = _images(folder / "images")
     if names.is_file():
         by_name = {**{path.stem: path for path in images}, **{path.name: path for path in images}}
-        wanted = [line.strip() for line in names.read_text(encoding="utf-8").splitlines() if line.strip()]
+        wanted = read_names(names)
         missing = [name for name in wanted if name not in by_name]
         if missing or not wanted:
             what = f"names '{missing[0]}', which is not in {folder / 'images'}" if missing else "is empty"

@@ -13,7 +13,7 @@ from PIL import Image
 from crowd_counting.annotations import POINT_SUFFIXES, Sample, keep_inside, read_points
 from crowd_counting.dataset import find_split
 from crowd_counting.shanghaitech import annotation_folder, find_part
-from ean_core.data_check import find_problems, report_problems
+from ean_core.data_check import find_problems, report_problems, unreadable
 from ean_core.inference.images import is_whole
 
 
@@ -50,7 +50,7 @@ def _problems(sample: Sample) -> Iterator[str]:
             if not is_whole(file, header):
                 yield f"image '{sample.image}' is truncated, its end is missing"
     except Exception as error:  # Pillow raises many types for damaged files; each is a finding, none a crash
-        yield f"image '{sample.image}' is not readable ({type(error).__name__})"
+        yield f"image '{sample.image}' is not readable ({unreadable(error)})"
     try:
         points = read_points(sample.annotation)
     except FileNotFoundError:

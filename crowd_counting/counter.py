@@ -70,7 +70,7 @@ class CrowdCounter(BaseModel):
     def output(self, inputs: torch.Tensor) -> torch.Tensor:
         """Normalised images (N, 3, H, W) -> the head's output, label scale included, (N, 1, h, w)."""
         features = self.backbone(inputs)
-        if isinstance(features, tuple | list):
+        if isinstance(features, (tuple, list)):  # torch 2.7 does not compile `isinstance` of a union
             features = features[self.in_index]
         return self.head(features)
 

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
+from ean_core.application import require_finite
+
 TILING = {"tile": 1024, "overlap": 512}
 
 
@@ -42,7 +44,9 @@ def predict(model: nn.Module, cfg: Config, images: Sequence[NDArray[np.uint8]]) 
     results = []
     for image in images:
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
-        density = model.predict(pixels, tiling)[0, 0].cpu().numpy()  # type: ignore[operator]
+        cells = model.predict(pixels, tiling)[0, 0]  # type: ignore[operator]
+        require_finite(cells)
+        density = cells.cpu().numpy()
         size = (image.shape[0], image.shape[1])
         results.append(CrowdCount(float(density.sum(dtype=np.float64)), density, model.stride, size))  # type: ignore[arg-type]
     return results

@@ -3,14 +3,53 @@
 from __future__ import annotations
 
 import os
+import struct
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
 from ean_core.errors import UserError
+from ean_core.stopping import stop_if_asked
 
 SHOWN = 10
+COMPRESSED = 15  # miCOMPRESSED, the type of an element of a .mat file
 T = TypeVar("T")
+
+
+def read_names(path: Path) -> list[str]:
+    """The names in a list, one a line, without the space around them and without empty lines.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        UserError: It is no text.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # editors on Windows begin a file with a mark
+    except UnicodeDecodeError as error:
+        raise UserError(f"'{path}' is no text in UTF-8 (byte {error.start} is none): save it as such") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def require_whole_mat(path: Path) -> None:
+    """Compare the compressed values of a .mat file with their check sums, which SciPy does not reach.
+
+    Raises:
+        ValueError: A check sum is wrong, or the file is cut off. Files of other versions than 5 have none to compare.
+    """
+    data = path.read_bytes()
+    order, at = ("<" if data[126:128] == b"IM" else ">"), 128
+    while data[126:128] in (b"IM", b"MI") and at < len(data):
+        if len(data) < at + 8:
+            raise ValueError("it is cut off")
+        kind, size = struct.unpack(f"{order}II", data[at : at + 8])
+        if kind == COMPRESSED:
+            try:
+                zlib.decompress(data[at + 8 : at + 8 + size])
+            except zlib.error as error:
+                raise ValueError(f"its check sum is wrong ({error})") from error
+        at += 8 + size
 
 
 def find_problems(items: Iterable[T], look: Callable[[T], Iterable[str]]) -> list[str]:
@@ -20,9 +59,29 @@ def find_problems(items: Iterable[T], look: Callable[[T], Iterable[str]]) -> lis
         items: For example paths.
         look: An item -> a sentence for each of its problems. What it raises is raised here.
     """
+
+    def problems(item: T) -> list[str]:
+        stop_if_asked()
+        return list(look(item))
+
     # Pillow lets go of the interpreter lock while it decodes. More threads than cores hide slow disks.
     with ThreadPoolExecutor(max_workers=min(8, 2 * (os.cpu_count() or 1))) as pool:
-        return [problem for found in pool.map(lambda item: list(look(item)), items) for problem in found]
+        return [problem for found in pool.map(problems, items) for problem in found]
+
+
+def unreadable(error: Exception) -> str:
+    """Why an image cannot be read, in a few words for a line of the report.
+
+    Args:
+        error: What Pillow raised: one of many types, of which few say more than their name.
+    """
+    if isinstance(error, PermissionError):
+        return "no permission"
+    if isinstance(error, SyntaxError):  # a wrong check sum, or a chunk that makes no sense
+        return f"damaged: {error}"
+    if type(error).__name__ == "DecompressionBombError":  # Pillow's own limit, far above any photo
+        return f"too large: {str(error).split(', could be')[0]}"
+    return type(error).__name__
 
 
 def report_problems(problems: Sequence[str], where: str, advice: str) -> None:

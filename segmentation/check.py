@@ -2,7 +2,8 @@
 
 One broken file among ten thousand otherwise stops a training in its second hour, or trains on wrong labels in
 silence. Images are not decoded: the header gives the size, the end marker tells a whole file from a truncated
-one. Labels are counted by Pillow's histogram, which runs in C.
+one, and a PNG's check sums tell whether it is as it was written (Pillow decodes it all the same, OpenCV does not).
+Labels are counted by Pillow's histogram, which runs in C.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ean_core.data_check import find_problems, report_problems
+from ean_core.data_check import find_problems, report_problems, unreadable
 from ean_core.errors import UserError
 from ean_core.inference.images import is_whole
 from segmentation.voc import IGNORE, read_list
@@ -83,17 +84,21 @@ def _pair_problems(root: Path, image: str, mask: str, num_classes: int) -> Itera
             size = header.size
             if not is_whole(file, header):
                 yield f"{image}: truncated, its end is missing"
+            else:
+                header.verify()
     except FileNotFoundError:
         yield f"{image}: missing"
     except Exception as error:  # Pillow raises many types for damaged files; each is a finding, none a crash
-        yield f"{image}: not readable as an image ({type(error).__name__})"
+        yield f"{image}: not readable as an image ({unreadable(error)})"
     try:
-        with Image.open(root / mask) as labels:
+        with open(root / mask, "rb") as file:
+            Image.open(file).verify()  # after which nothing else can be done with what was opened
+            labels = Image.open(file)
             yield from (f"{mask}: {problem}" for problem in _mask_problems(labels, size, num_classes))
     except FileNotFoundError:
         yield f"{mask}: missing"
     except Exception as error:
-        yield f"{mask}: not readable as an image ({type(error).__name__})"
+        yield f"{mask}: not readable as an image ({unreadable(error)})"
 
 
 def _mask_problems(labels: Image.Image, size: tuple[int, int] | None, num_classes: int) -> Iterator[str]:

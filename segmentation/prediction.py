@@ -12,6 +12,8 @@ from mmengine.model import BaseModel
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from ean_core.application import class_names, require_finite
+from ean_core.errors import UserError
 from ean_core.inference.drawing import fit, shorten
 from segmentation.visualize import overlay
 from segmentation.voc import palette as voc_palette
@@ -82,12 +84,15 @@ def _predict_batch(model: BaseModel, images: Sequence[NDArray[np.uint8]]) -> lis
     results = []
     for sample in samples:
         logits, labels = sample.seg_logits.data, sample.pred_sem_seg.data[0].cpu().numpy()
+        require_finite(logits)
         count = max(2, len(logits))
         labels = labels.astype(np.uint8 if count <= 256 else np.uint16)
         if scale < 1:
             labels = np.asarray(Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST))
-        names = tuple(model.dataset_meta.get("classes") or map(str, range(count)))
+        names = class_names(model, count)
         colours = model.dataset_meta.get("palette") or [voc_palette(256)[k % 256] for k in range(count)]
+        if len(colours) != count:
+            raise UserError(f"the checkpoint has {len(colours)} colours, and its network {count} classes")
         results.append(SegmentationResult(labels, names, tuple((c[0], c[1], c[2]) for c in colours)))
     return results
 

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.io import loadmat
 
-from ean_core.errors import UserError
+from ean_core.data_check import read_names, require_whole_mat
+from ean_core.errors import UserError, first_line
 from ean_core.files import write_atomic
 from ean_core.terminal import progress_bar
 
@@ -89,7 +90,7 @@ def read_list(root: str | Path, name: str) -> list[str]:
 
     Raises:
         FileNotFoundError: there is no such list.
-        UserError: the list holds no id.
+        UserError: the list holds no id, or is no text.
     """
     path = list_path(root, name)
     if not path.is_file():
@@ -103,15 +104,11 @@ def read_list(root: str | Path, name: str) -> list[str]:
 
 def count_ids(path: Path) -> int:
     """The number of image ids in a list."""
-    return len(_lines(path))
-
-
-def _lines(path: Path) -> list[str]:
-    return [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    return len(read_names(path))
 
 
 def _read_ids(path: Path) -> list[str]:
-    ids = _lines(path)
+    ids = read_names(path)
     if not ids:
         raise UserError(f"the image list {path} is empty; write one image id a line into it")
     return ids
@@ -214,10 +211,11 @@ def _merged_mask(image_id: str, voc_root: Path, dataset: Path) -> bytes:
     if not mat.is_file():
         raise FileNotFoundError(f"image {image_id} has no mask: neither {own} nor {mat}; unpack both archives again")
     try:
+        require_whole_mat(mat)
         labels = loadmat(mat, variable_names=["GTcls"])["GTcls"][0, 0]["Segmentation"]
         return encode_mask(np.ascontiguousarray(labels, dtype=np.uint8))
     except Exception as error:  # a damaged .mat surfaces as any of half a dozen exception types
-        raise UserError(f"{mat} is damaged ({error}); unpack benchmark.tgz again") from None
+        raise UserError(f"{mat} is damaged ({first_line(str(error))}); unpack benchmark.tgz again") from None
 
 
 def _is_whole_png(path: Path) -> bool:

@@ -19,17 +19,18 @@ ADDED = {
     "analysis": ("scipy", "pytorch_grad_cam", "torchvision", "timm"),
     "figures": ("matplotlib",),
     "inference": ("PIL", "cv2", "rich", "onnx", "onnxruntime"),
-    "search": ("rich",),
+    "search": ("rich", "pydantic"),
     "strategies": ("optuna",),
     "terminal": ("rich",),
-    "engine": ("rich",),
+    "work_dir": ("filelock",),
+    "engine": ("rich", "pydantic"),
 }
 
 # The rooms of ean_core: a room imports those above it only, so there is no cycle. Files of its top level are rooms too.
 ROOMS = (
-    "errors", "data_check", "files", "published", "scheme", "memory", "timing", "terminal", "doctor", "checkpoint",
-    "metric", "attention", "plug", "backbones", "cells", "strategies", "figures", "application", "deploy", "engine",
-    "inference", "search", "analysis", "inspect_scheme", "__init__",
+    "errors", "files", "stopping", "data_check", "work_dir", "published", "scheme", "memory", "timing", "terminal",
+    "doctor", "archive", "checkpoint", "metric", "attention", "plug", "backbones", "cells", "strategies", "figures",
+    "application", "deploy", "engine", "inference", "search", "analysis", "inspect_scheme", "__init__",
 )  # fmt: skip
 
 # Who may know the classes of our ResNets; everybody else asks the network (ean_core.plug.Pluggable).

@@ -13,6 +13,7 @@ from PIL import Image
 
 from classification.datasets import FileDataset, build_dataset, check_files, collate, load_images
 from classification.sources import CIFAR, detect_layout, read_classes, read_source
+from ean_testing.damage import bomb, bound_by_permissions, make_unreadable
 
 Write = Callable[..., None]
 
@@ -216,6 +217,19 @@ def test_damage_deep_inside_a_jpeg_is_found(tmp_path: Path, damage: str) -> None
         whole[:middle] if damage == "cut" else whole[:middle] + b"\xff\xc0" * 20 + whole[middle:]
     )
     with pytest.raises(ValueError, match=r"^1 image of 2 cannot be read"):
+        check_files(source)
+
+
+def test_what_is_too_large_or_not_ours_to_read_is_said(tmp_path: Path, write_images: Write) -> None:
+    write_images(tmp_path / "train", owl=3, wren=3)
+    source = read_source(tmp_path, "folder", "train")
+    first, second = source.items[:2]
+    first.write_bytes(bomb("JPEG"))
+    with pytest.raises(ValueError, match=rf"^1 image of 6 cannot be read, first '{first}' \(too large: Image size"):
+        check_files(source)
+    first.write_bytes(second.read_bytes())
+    make_unreadable(second)
+    with bound_by_permissions(), pytest.raises(ValueError, match=rf"^1 image of 6 .* '{second}' \(no permission\)"):
         check_files(source)
 
 

@@ -14,6 +14,7 @@ from ean_core import EANCifarResNet
 from ean_core.attention import CBAM, GC, GE, Attention, SimAM, build_attention
 from ean_core.errors import UserError
 from ean_testing.references import attend, randomize
+from ean_testing.versions import exports
 
 C = 16
 ANY_SIZE: dict[str, dict[str, Any]] = {
@@ -138,7 +139,7 @@ class All(nn.Module):
         return tuple(part(x)[0] for part in self.parts)
 
 
-@pytest.mark.parametrize("dynamic", [False, True], ids=["one size", "any size"])
+@pytest.mark.parametrize("dynamic", [False, pytest.param(True, marks=exports)], ids=["one size", "any size"])
 def test_onnx(dynamic: bool) -> None:
     model = All(ANY_SIZE if dynamic else ONE_SIZE).eval()
     free = torch.export.Dim.DYNAMIC

@@ -5,6 +5,7 @@ import pytest
 
 from crowd_counting.check import check_crowd
 from crowd_counting.toy_crowds import encode_mat
+from ean_testing.damage import bomb, bound_by_permissions, make_unreadable
 
 DATA = "part_B_final/train_data"
 
@@ -75,6 +76,26 @@ def test_an_unreadable_image(part, content):
     root = part()
     (root / DATA / "images/IMG_1.jpg").write_bytes(content)
     assert only_problem(root).startswith(f"image '{DATA}/images/IMG_1.jpg' is not readable")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+def test_a_header_that_claims_more_than_memory(part, kind):
+    root = part()
+    (root / DATA / "images/IMG_1.jpg").write_bytes(bomb(kind))
+    problem = only_problem(root)
+    assert problem.startswith(f"image '{DATA}/images/IMG_1.jpg' is not readable (too large: Image size (3600000000")
+
+
+def test_files_of_somebody_else(part):
+    root = part()
+    make_unreadable(root / DATA / "images/IMG_1.jpg")
+    make_unreadable(root / DATA / "ground_truth/GT_IMG_2.mat")
+    with bound_by_permissions():
+        head, *lines = problems(root)
+    annotation, image = sorted(lines)
+    assert head.startswith("2 problems with the 3 images of ")
+    assert image.endswith(f"{DATA}/images/IMG_1.jpg' is not readable (no permission)")
+    assert f"{DATA}/ground_truth/GT_IMG_2.mat' cannot be read: [Errno 13] Permission denied" in annotation
 
 
 @pytest.mark.parametrize("padding", [0, 5000], ids=["cut", "cut and filled with zeros"])

@@ -80,3 +80,13 @@ def test_mistakes(options: dict) -> None:
 def test_maps_of_two_sizes() -> None:
     with pytest.raises(ValueError, match="density map is 4x5, the data's 4x4"):
         DensityLoss()(OUTPUT, DENSITY[..., :4])
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_processes_with_equal_shares_of_a_batch_average_to_the_whole(reduction: str) -> None:
+    """It is a mean over images, so what several processes train on is what one would."""
+    loss = DensityLoss(reduction, count_weight=0.5)
+    whole = loss(OUTPUT, DENSITY)
+    shares = [loss(OUTPUT[i : i + 1], DENSITY[i : i + 1]) for i in range(3)]
+    for name, value in whole.items():
+        torch.testing.assert_close(torch.stack([share[name] for share in shares]).mean(), value)

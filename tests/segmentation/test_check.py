@@ -1,9 +1,11 @@
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from ean_testing.damage import bomb, bound_by_permissions, make_unreadable, with_wrong_check_sum
 from segmentation.check import check_voc, detect_suffix
 from segmentation.voc import encode_mask, list_path
 
@@ -125,6 +127,47 @@ def test_single_channel_masks_of_other_depths(root, dtype):
 def test_16_bit_labels_are_read_whole(root):
     Image.fromarray(np.full((30, 40), 256, np.uint16)).save(mask_of(root))  # its low byte alone would be 0
     assert "label 256 is" in only_problem(root)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+@pytest.mark.parametrize("which", [image_of, mask_of])
+def test_a_header_that_claims_more_than_memory(root, which, kind):
+    which(root).write_bytes(bomb(kind))
+    assert only_problem(root).endswith(
+        f"{which(root).name}: not readable as an image (too large: Image size (3600000000 pixels) exceeds limit of "
+        f"{2 * Image.MAX_IMAGE_PIXELS} pixels)"
+    )
+
+
+def test_a_wrong_check_sum(root):
+    """Pillow would decode what is damaged; OpenCV, which reads the images of a training, returns nothing."""
+    mask_of(root).write_bytes(with_wrong_check_sum(mask_of(root).read_bytes()))
+    assert np.asarray(Image.open(mask_of(root))).shape == (30, 40)
+    assert only_problem(root).startswith("SegmentationClass/im03.png: not readable as an image (damaged: ")
+    (root / "JPEGImages").rename(root / "png")
+    for image_id in IDS:
+        write_image(root / "png" / f"{image_id}.png")
+    mask_of(root).write_bytes(encode_mask(np.zeros((30, 40), np.uint8)))
+    check_voc(root, LISTS, 5, img_dir="png", img_suffix=".png")
+    wrong = root / "png" / "im05.png"
+    wrong.write_bytes(with_wrong_check_sum(wrong.read_bytes()))
+    (problem,) = problems(root, img_dir="png", img_suffix=".png")[1:]
+    assert problem.startswith("  png/im05.png: not readable as an image (damaged: ")
+
+
+@pytest.mark.parametrize("which", [image_of, mask_of])
+def test_a_file_of_somebody_else(root, which):
+    make_unreadable(which(root))
+    with bound_by_permissions():
+        assert only_problem(root).endswith(f"{which(root).name}: not readable as an image (no permission)")
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "CMYK", "YCbCr"])
+def test_images_of_other_colours_pass(root, mode):
+    file = BytesIO()
+    Image.new("RGB", (40, 30), "teal").convert(mode).save(file, "PNG" if mode == "P" else "JPEG")
+    image_of(root).write_bytes(file.getvalue())
+    check_voc(root, LISTS, 5)
 
 
 def test_first_ten_are_shown_and_the_rest_counted(root):

@@ -108,3 +108,15 @@ def test_windows_overlap_by_a_third_and_are_averaged(load: Load) -> None:
                 total[:, y : y + 32, x : x + 32] += logits[0]
                 count[y : y + 32, x : x + 32] += 1
     torch.testing.assert_close(sample.seg_logits.data, total / count)
+
+
+def test_the_loss_is_a_mean_over_the_known_pixels_of_a_process(load: Load) -> None:
+    """Not over images: where processes know of different numbers of pixels, theirs do not average to the whole's."""
+    loss = build(load()).decode_head.loss_decode
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 21, 6, 6), torch.randint(0, 21, (2, 6, 6))
+    labels[1, 1:] = 255
+    first, second = (float(loss(logits[i : i + 1], labels[i : i + 1], ignore_index=255)) for i in (0, 1))
+    whole = float(loss(logits, labels, ignore_index=255))
+    assert whole == pytest.approx((36 * first + 6 * second) / 42, rel=1e-5)
+    assert whole != pytest.approx((first + second) / 2, rel=1e-3)
