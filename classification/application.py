@@ -84,7 +84,9 @@ class Classification(Application):
             common = {"root": str(cfg.data_root), "layout": cfg.layout, "image_size": cfg.image_size}
             common |= {"in_memory": cfg.in_memory, "held_out": cfg.held_out, "split_seed": cfg.split_seed}
             loader.dataset.update(part=part, classes=names, **common)
-        for scheduler in cfg.get("param_scheduler", []):
+        schedulers: Any = cfg.get("param_scheduler") or []
+        listed: list[Any] = [schedulers] if isinstance(schedulers, dict) else schedulers
+        for scheduler in listed:
             if "milestones" in scheduler and "end" in scheduler:
                 scale = cfg.train_cfg.max_epochs / scheduler.end
                 scheduler.milestones = [max(1, round(epoch * scale)) for epoch in scheduler.milestones]

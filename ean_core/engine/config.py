@@ -87,6 +87,7 @@ def load_config(
     for scheduler in ([schedulers] if isinstance(schedulers, dict) else schedulers)[-1:]:
         if epochs is not None:
             scheduler["end"] = epochs  # the schedule follows train_cfg.max_epochs
+    check_entries(cfg)  # the task's choices have filled in more of them
     return cfg
 
 
@@ -119,7 +120,7 @@ def read_config(path: Path) -> Config:
 
     Raises:
         FileNotFoundError: The config, or a base of it, does not exist; the message names a similar one.
-        UserError: It cannot be read.
+        UserError: It cannot be read, or an entry has a wrong value.
     """
     if path.suffix == ".pth":
         raise UserError(f"'{path}' is a checkpoint, not a config")
@@ -130,11 +131,13 @@ def read_config(path: Path) -> Config:
         raise FileNotFoundError(f"config '{path}' does not exist{hint}")
     _check_bases(path)
     try:
-        return Config.fromfile(path)
+        cfg = Config.fromfile(path)
     except (Exception, SystemExit) as error:  # a config is a program: anything may happen in it
         if isinstance(error, OSError) and error.strerror:  # it says which file
             raise
         raise UserError(f"config '{path}' cannot be read: {type(error).__name__}: {first_line(str(error))}") from error
+    check_entries(cfg)
+    return cfg
 
 
 def _check_bases(path: Path, above: tuple[Path, ...] = ()) -> None:

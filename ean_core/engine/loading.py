@@ -81,13 +81,15 @@ def resuming(runner: Runner, name: str) -> Iterator[None]:
         yield
     except (UserError, OSError):
         raise
-    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+    except (AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         what = f"it has no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
         raise _cannot_resume(name, what) from error
     loop: Any = runner.train_loop
     for word in ("epoch", "iter"):
         if type(getattr(loop, f"_{word}")) is not int or getattr(loop, f"_{word}") < 0:
             raise _cannot_resume(name, f"its {word} is no number")
+    if not all(isinstance(value, bool) for value in runner.message_hub._resumed_keys.values()):
+        raise _cannot_resume(name, "its notes on what is resumed are no yes or no")
     wrapper: Any = runner.optim_wrapper
     optimizer = getattr(wrapper, "optimizer", None)
     if isinstance(optimizer, torch.optim.Optimizer):

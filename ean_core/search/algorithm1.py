@@ -14,16 +14,17 @@ from mmengine.dist import barrier, is_main_process
 from mmengine.registry import HOOKS
 
 from ean_core.application import Application, find_application
-from ean_core.checkpoint import meta_of, read_checkpoint, weights_digest, weights_of
+from ean_core.checkpoint import epoch_of, read_checkpoint, weights_digest, weights_of
 from ean_core.engine.models import blueprint, build_model
 from ean_core.engine.runner import EANRunner, build_runner, registered
 from ean_core.engine.saving import LAST
 from ean_core.engine.schema import read
-from ean_core.engine.training import train
+from ean_core.engine.training import RUN_FILES, train
 from ean_core.errors import UserError
 from ean_core.files import read_json, write_atomic, written
 from ean_core.plug import find_pluggable, find_plugged
-from ean_core.search.cells import HISTORY, run_cell_search
+from ean_core.search.cell_resume import HISTORY
+from ean_core.search.cells import run_cell_search
 from ean_core.search.evaluator import Evaluator, build_evaluator
 from ean_core.search.loop import FILES, LOG, PLOT, SCHEME, STATE, search
 from ean_core.search.reward import build_reward
@@ -193,7 +194,7 @@ def _train_supernet(cfg: Config, application: Application, checkpoint: Path) -> 
     cfg.work_dir = str(checkpoint.parent if own else Path(cfg.work_dir, SUPERNET))
     if own:
         settings = _settings(cfg)
-        epoch = _epochs(checkpoint) if checkpoint.is_file() else 0
+        epoch = epoch_of(read_checkpoint(checkpoint), checkpoint) if checkpoint.is_file() else 0
         if epoch < cfg.train_cfg.max_epochs:
 
             def note() -> None:
@@ -206,19 +207,12 @@ def _train_supernet(cfg: Config, application: Application, checkpoint: Path) -> 
     else:
         read_checkpoint(checkpoint)
     application.check(cfg, train=True)
-    runner = build_runner(cfg)
+    with working_in(Path(cfg.work_dir), RUN_FILES):  # removes what a training that was killed at its end has left
+        runner = build_runner(cfg)
     runner.load_checkpoint(str(checkpoint))
     if is_main_process():
         print_line("supernet", f"{checkpoint}, already trained")
     return runner
-
-
-def _epochs(checkpoint: Path) -> int:
-    """How long the supernet in a checkpoint was trained."""
-    epoch = meta_of(read_checkpoint(checkpoint)).get("epoch")
-    if not isinstance(epoch, int):
-        raise UserError(f"checkpoint '{checkpoint}' is not that of a training: remove it, or choose another --work-dir")
-    return epoch
 
 
 def _settings(cfg: Config) -> dict[str, Any]:

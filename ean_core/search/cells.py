@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,31 +18,25 @@ from mmengine.config import Config
 
 from ean_core.application import find_application
 from ean_core.cells.genotype import Genotype
-from ean_core.checkpoint import read_checkpoint, write_checkpoint
+from ean_core.checkpoint import write_checkpoint
 from ean_core.engine.environment import environment
 from ean_core.engine.space import checkpoint_size
 from ean_core.errors import UserError
 from ean_core.figures import save_figure
 from ean_core.files import append_json_line, read_json_lines, write_atomic, write_json_lines, written
-from ean_core.search.cell_perturbation import DECISIONS, START_ANEW, Judge, perturb, reading_lines
+from ean_core.search.cell_perturbation import DECISIONS, Judge, perturb
 from ean_core.search.cell_plan import Plan, Stop, read_plan
+from ean_core.search.cell_resume import FREE, GENOTYPE, HISTORY, STATE, Entry, check_nothing_is_lost, restore
 from ean_core.search.cell_selection import count_skips, entropies, read_probabilities, select
 from ean_core.search.cell_training import CellTraining
 from ean_core.search.loop import LOG, SCHEME
-from ean_core.search.settings import difference
 from ean_core.search.status import CellProgress
 from ean_core.stopping import running, steps
 from ean_core.terminal import print_line, print_next
 from ean_core.work_dir import begin, require_space, set_aside, working_in
 
-HISTORY, STATE, GENOTYPE, PLOT = "cells.jsonl", "cells_state.pth", "genotype.json", "search.png"
+PLOT = "search.png"
 FILES = (HISTORY, STATE, DECISIONS, GENOTYPE, PLOT)
-FREE = ("selection", "perturbation")
-"""Settings that may change when a search is resumed, until the first decision."""
-KEYS = {"epoch", "learning_architecture", "train_loss", "lr", "entropy_alpha", "entropy_beta", "skips", "genotype"}
-KEYS |= {"operations", "attentions"}
-"""What every line of ``cells.jsonl`` has."""
-Entry = dict[str, Any]
 
 
 def run_cell_search(cfg: Config, resume: bool = False, options: Sequence[str] | None = None) -> dict[str, Any]:
@@ -74,7 +67,7 @@ def run_cell_search(cfg: Config, resume: bool = False, options: Sequence[str] | 
             raise UserError(f"'{work_dir}' holds a search for schemes ({name}): choose another --work-dir")
     application = find_application(cfg)
     if resume and not (work_dir / STATE).is_file():
-        _check_nothing_is_lost(work_dir)
+        check_nothing_is_lost(work_dir)
         raise FileNotFoundError(f"nothing to resume: '{work_dir / STATE}' does not exist (start without --resume)")
     before = written(work_dir / STATE)
     with (
@@ -190,85 +183,11 @@ def _good(history: Sequence[Entry], stop: Stop) -> Entry | None:
 
 def _begin(training: CellTraining, work_dir: Path, settings: Mapping[str, Any], resume: bool) -> None:
     """Go on from what lies in the work directory, or make room there."""
-    lines: list[Entry] = []
-    if resume:
-        state = _read_state(training, work_dir / STATE)
-        free = () if state["decisions"] else FREE
-        changes = difference(
-            *({k: v for k, v in tree.items() if k not in free} for tree in (state["settings"], settings))
-        )
-        if changes:
-            raise UserError(
-                f"the search in '{work_dir}' was made with other settings: {changes}; put it back, choose another "
-                "--work-dir, or start anew without --resume"
-            )
-        lines = _read_history(work_dir / HISTORY, state["epoch"])
-        try:
-            training.load_state_dict(state)
-        except torch.OutOfMemoryError:
-            raise
-        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise UserError(
-                f"cannot resume: the weights in '{work_dir / STATE}' are not those of this search; {START_ANEW}"
-            ) from error
+    lines = restore(training, work_dir, settings) if resume else []
     begin()
     if not resume:
         set_aside(work_dir, FILES)
     write_json_lines(work_dir / HISTORY, lines)
-
-
-def _check_nothing_is_lost(work_dir: Path) -> None:
-    """Say what a folder has of a search that got further than its first epoch, whose state is written behind its line.
-
-    Raises:
-        UserError: There is something.
-    """
-    history = work_dir / HISTORY
-    found = [HISTORY] if history.is_file() and history.read_bytes().count(b"\n") > 1 else []
-    found += [name for name in (GENOTYPE, DECISIONS) if (work_dir / name).is_file()]
-    if found:
-        raise UserError(f"cannot resume: '{work_dir}' has {found[0]} but no {STATE}: {START_ANEW}")
-
-
-def _read_state(training: CellTraining, path: Path) -> dict[str, Any]:
-    """The state of a search, whatever its settings.
-
-    Raises:
-        UserError: The file is something else.
-    """
-    state = read_checkpoint(path)
-    counts = [state.get(name) for name in ("epoch", "decisions")]
-    whole = training.state_dict().keys() <= state.keys() and isinstance(state.get("settings"), Mapping)
-    if not whole or not all(isinstance(count, int) and count >= 0 for count in counts):
-        raise UserError(f"cannot resume: '{path}' is not the state of a search of cells; {START_ANEW}")
-    return state
-
-
-def _read_history(path: Path, epochs: int) -> list[Entry]:
-    """The first lines of ``cells.jsonl``.
-
-    Raises:
-        UserError: There are fewer, or one is damaged.
-    """
-    with reading_lines(path):
-        lines = read_json_lines(path)[:epochs]
-    if len(lines) < epochs:
-        raise UserError(f"cannot resume: '{path}' lacks lines of the {epochs} epochs; {START_ANEW}")
-    for number, line in enumerate(lines, 1):
-        if not line.keys() >= KEYS or line["epoch"] != number or not _are_numbers(line):
-            raise UserError(f"cannot resume: line {number} of '{path}' is not that of epoch {number}; {START_ANEW}")
-    return lines
-
-
-def _are_numbers(line: Entry) -> bool:
-    """Whether the values that are shown and compared are what they should be."""
-    tables = [line["operations"], line["attentions"]]
-    if not all(isinstance(table, dict) and table for table in (*tables, line["genotype"])):
-        return False
-    rows = [row for table in tables for part in table.values() for row in (part if isinstance(part, list) else [None])]
-    found = [line[name] for name in ("train_loss", "lr", "entropy_alpha", "entropy_beta", "skips")]
-    found += [value for row in rows for value in (row if isinstance(row, list) else [None])]
-    return all(isinstance(value, int | float) and math.isfinite(value) for value in found)
 
 
 def _save(training: CellTraining, work_dir: Path, settings: Mapping[str, Any]) -> None:

@@ -126,6 +126,7 @@ def moments(content: dict[str, Any], value: Any) -> None:
         (lambda c: c["meta"].update(seed="x"), ""),
         (lambda c: c.pop("message_hub"), "it has no 'message_hub'"),
         (lambda c: c.update(message_hub=3), ""),
+        (lambda c: c["message_hub"]["resumed_keys"].update(max_iters=1e30), "its notes on what is resumed are no yes"),
         (lambda c: c.update(optimizer=None), ""),
         (lambda c: c.update(optimizer={}), ""),
         (lambda c: c["optimizer"]["param_groups"].append({"params": []}), "different number of parameter groups"),
