@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -87,7 +88,7 @@ class Classification(Application):
         schedulers: Any = cfg.get("param_scheduler") or []
         listed: list[Any] = [schedulers] if isinstance(schedulers, dict) else schedulers
         for scheduler in listed:
-            if "milestones" in scheduler and "end" in scheduler:
+            if "milestones" in scheduler and math.isfinite(scheduler.get("end", math.inf)):
                 scale = cfg.train_cfg.max_epochs / scheduler.end
                 scheduler.milestones = [max(1, round(epoch * scale)) for epoch in scheduler.milestones]
 

@@ -28,6 +28,10 @@ class Damaged(Exception):
     """What is wrong with a file, in words."""
 
 
+class Unusable(Damaged):
+    """Why a whole file is not loaded, in words."""
+
+
 def check_archive(path: Path) -> None:
     """Compare a zip archive with its directory and its checksums; a file of another kind passes.
 
@@ -51,6 +55,8 @@ def check_archive(path: Path) -> None:
             entries = sorted(archive.infolist(), key=lambda entry: entry.header_offset)
             if len({entry.filename for entry in entries}) < len(entries):
                 raise Damaged("its zip archive has two entries of one name")
+            if any("/code/" in entry.filename for entry in entries):
+                raise Unusable("it is a TorchScript archive, and not a state dict")
             stops = [entry.header_offset for entry in entries[1:]] + [size - length]
             for entry, stop in zip(entries, stops, strict=True):
                 if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
@@ -135,7 +141,7 @@ def check_content(content: Any, size: int) -> None:
     A view of one stored number can claim any shape, and a copy of it any memory.
 
     Raises:
-        Damaged: They take many times as much, or dicts and lists lie too deep.
+        Unusable: They take many times as much, or dicts and lists lie too deep.
     """
     level, seen, total = {id(content): content}, set[int](), 0
     for _ in range(DEPTH):
@@ -143,11 +149,11 @@ def check_content(content: Any, size: int) -> None:
         for tensor in (value for value in level.values() if isinstance(value, torch.Tensor)):
             total += tensor.element_size() * math.prod(tensor.shape)
         if total > GROWTH * size:
-            raise Damaged(f"its tensors take {total >> 10} KB, and the file {size >> 10} KB")
+            raise Unusable(f"its tensors would take {total >> 10} KB, and the file has {size >> 10} KB")
         level = {id(inner): inner for value in level.values() for inner in _inside(value) if id(inner) not in seen}
         if not level:
             return
-    raise Damaged(f"its dicts and lists lie in each other more than {DEPTH} deep")
+    raise Unusable(f"its dicts and lists lie in each other more than {DEPTH} deep")
 
 
 def _inside(value: Any) -> list[Any]:

@@ -9,17 +9,16 @@ import os
 import pickle
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from mmengine.logging.history_buffer import HistoryBuffer
 
-from ean_core.archive import Damaged, check_archive, check_content
+from ean_core.archive import Damaged, Unusable, check_archive, check_content
 from ean_core.errors import UserError
 from ean_core.files import replacing
+from ean_core.histories import STAND_INS, restored
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -40,13 +39,16 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     allowed = torch.serialization.get_safe_globals()
     try:
         with (
-            torch.serialization.safe_globals([kind for kind in _history_types() if kind not in allowed]),
+            torch.serialization.safe_globals([kind for kind in STAND_INS if kind not in allowed]),
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore")  # of pickle protocols, which torch then reads or refuses anyway
             check_archive(path)
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         check_content(checkpoint, path.stat().st_size)
+        checkpoint = restored(checkpoint)
+    except Unusable as error:
+        raise UserError(f"checkpoint '{path}' is not loaded: {error}") from error
     except Damaged as error:
         raise UserError(f"checkpoint '{path}' is damaged: {error}; copy or download it again") from error
     except Exception as error:  # what the unpickler raises on arbitrary bytes depends on the bytes
@@ -143,19 +145,3 @@ def weights_digest(weights: Mapping[str, Any]) -> str:
         else:
             digest.update(f"{name}{json.dumps(value, sort_keys=True, default=str)}".encode())
     return digest.hexdigest()[:16]
-
-
-def _history_types() -> list[Any]:
-    """What MMEngine's runner saves beside tensors: loss histories and NumPy values."""
-    dtypes = {type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["Float"] + "?U"}
-    # NumPy's rebuild functions have another address in NumPy 1 and 2: know both, whichever wrote the file.
-    rebuild: list[Callable[..., Any]] = [np.ndarray(0).__reduce__()[0], np.float64(0).__reduce__()[0]]
-    addressed = [(f, f"numpy.{core}.multiarray.{f.__name__}") for f in rebuild for core in ("core", "_core")]
-    return [HistoryBuffer, np.dtype, np.ndarray, *dtypes, *addressed, (_statistic, "builtins.getattr")]
-
-
-def _statistic(owner: Any, name: str) -> Any:
-    """Stands in for ``getattr``, with which a pickled history names its own methods, and does nothing else."""
-    if owner is not HistoryBuffer or name not in ("min", "max", "mean", "current"):
-        raise pickle.UnpicklingError(f"GLOBAL {name} of {owner} is not a statistic")
-    return getattr(owner, name)

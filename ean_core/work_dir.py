@@ -8,7 +8,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -54,8 +54,9 @@ def working_in(folder: Path, files: Iterable[str] = (), *, alone: bool = True) -
     if launched_rank():
         yield
         return
-    missing = [path for path in (folder, *folder.absolute().parents) if not path.exists()]
-    logs = _log_folders(folder)
+    inside = Path(os.path.abspath(folder))
+    missing = [path for path in (inside, *inside.parents) if not path.exists()]
+    before = set(inside.iterdir()) if inside.is_dir() else set()
     start = _Start()
     _starting.append(start)
     try:
@@ -68,7 +69,7 @@ def working_in(folder: Path, files: Iterable[str] = (), *, alone: bool = True) -
             yield
     except BaseException:
         if not start.begun:
-            _undo(folder, missing, _log_folders(folder) - logs)
+            _undo(_log_folders(inside) - before, missing)
         raise
     finally:
         _starting.remove(start)
@@ -117,29 +118,24 @@ def _owner(path: Path) -> str:
 
 
 def _log_folders(folder: Path) -> set[Path]:
-    """The folders below ``folder`` that MMEngine's loggers of this process write to."""
-    inside = folder.absolute()
-    loggers = [logger for logger in MMLogger._instance_dict.values() if isinstance(logger, logging.Logger)]
-    files = [handler for logger in loggers for handler in logger.handlers if isinstance(handler, logging.FileHandler)]
-    return {Path(file.baseFilename).parent for file in files if Path(file.baseFilename).is_relative_to(inside)}
+    """The folders in ``folder``, an absolute path, in which MMEngine's loggers of this process write."""
+    return {path for path in (Path(file.baseFilename).parent for _, file in _log_files()) if path.parent == folder}
 
 
-def _undo(folder: Path, missing: Iterable[Path], logs: Iterable[Path]) -> None:
-    """Remove the folders of logs, and those that were made for the run and are empty."""
-    inside = folder.absolute()
+def _log_files() -> list[tuple[MMLogger, logging.FileHandler]]:
+    loggers = [logger for logger in MMLogger._instance_dict.values() if isinstance(logger, MMLogger)]
+    return [(own, file) for own in loggers for file in own.handlers if isinstance(file, logging.FileHandler)]
+
+
+def _undo(logs: Iterable[Path], made: Iterable[Path]) -> None:
+    """Remove the folders of logs, which the run has made, and the empty ones of those that were made for it."""
     for path in logs:
-        for logger in MMLogger._instance_dict.values():
-            for handler in [h for h in logger.handlers if isinstance(h, logging.FileHandler)]:
-                if Path(handler.baseFilename).parent == path:
-                    logger.removeHandler(handler)
-                    handler.close()
+        for logger, file in _log_files():
+            if Path(file.baseFilename).parent == path:
+                logger.removeHandler(file)
+                file.close()
         shutil.rmtree(path, ignore_errors=True)
-        for parent in path.parents:
-            if parent == inside or inside not in parent.parents:
-                break
-            with suppress(OSError):
-                parent.rmdir()
-    for path in missing:
+    for path in made:
         with suppress(OSError):
             path.rmdir()
 
@@ -168,12 +164,13 @@ def _size(number: float) -> str:
     return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"
 
 
-def set_aside(folder: Path, names: Iterable[str]) -> None:
-    """Move an earlier run's files to ``previous/``, whose content they replace, so that none is overwritten."""
+def set_aside(folder: Path, names: Sequence[str]) -> None:
+    """Move an earlier run's files to ``previous/``, in the place of those that lie there: none is overwritten."""
     found = [folder / name for name in names if (folder / name).is_file()]
     if found:
         previous = folder / "previous"
-        shutil.rmtree(previous, ignore_errors=True)
-        previous.mkdir()
+        previous.mkdir(exist_ok=True)
+        for name in names:
+            (previous / name).unlink(missing_ok=True)
         for path in found:
             path.rename(previous / path.name)

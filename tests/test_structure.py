@@ -29,8 +29,8 @@ ADDED = {
 # The rooms of ean_core: a room imports those above it only, so there is no cycle. Files of its top level are rooms too.
 ROOMS = (
     "errors", "files", "stopping", "data_check", "work_dir", "published", "scheme", "memory", "timing", "terminal",
-    "doctor", "archive", "checkpoint", "metric", "attention", "plug", "backbones", "cells", "strategies", "figures",
-    "application", "deploy", "engine", "inference", "search", "analysis", "inspect_scheme", "__init__",
+    "doctor", "archive", "histories", "checkpoint", "metric", "attention", "plug", "backbones", "cells", "strategies",
+    "figures", "application", "deploy", "engine", "inference", "search", "analysis", "inspect_scheme", "__init__",
 )  # fmt: skip
 
 # Who may know the classes of our ResNets; everybody else asks the network (ean_core.plug.Pluggable).

@@ -15,7 +15,7 @@ from mmengine.logging import MMLogger
 
 from ean_core import work_dir
 from ean_core.errors import UserError
-from ean_core.work_dir import begin, require_space, working_in
+from ean_core.work_dir import begin, require_space, set_aside, working_in
 from ean_testing.runs import new_name
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -104,6 +104,35 @@ def test_what_a_failed_start_leaves(tmp_path, begun):
         after = {path.relative_to(tmp_path) for path in tmp_path.rglob("*")}
         assert (after == before) is not begun
         assert log.exists() is begun
+
+
+def test_a_failed_start_leaves_what_others_log(tmp_path):
+    """A log of one's own lies in the work directory itself, or in a folder that was there; a path may have dots."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "best.pth").touch()
+
+    def fail():
+        with working_in(tmp_path / "mine" / ".."):
+            for folder in (tmp_path, tmp_path / "mine", tmp_path / "20260101_000000"):
+                folder.mkdir(exist_ok=True)
+                MMLogger.get_instance(new_name(), log_file=str(folder / "own.log")).info("built")
+            raise ValueError("wrong")
+
+    with pytest.raises(ValueError, match="wrong"):
+        fail()
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
+    assert left == {"best.pth", "own.log", "mine", "mine/own.log"}
+
+
+def test_files_of_ones_own_stay_in_previous(tmp_path):
+    (tmp_path / "previous").mkdir()
+    for name in ("a.pth", "previous/a.pth", "previous/b.pth", "previous/mine.txt"):
+        (tmp_path / name).write_text(name)
+    set_aside(tmp_path, ["a.pth", "b.pth"])
+    left = {path.name: path.read_text() for path in (tmp_path / "previous").iterdir()}
+    assert left == {"a.pth": "a.pth", "mine.txt": "previous/mine.txt"}
+    set_aside(tmp_path, ["a.pth", "b.pth"])
+    assert (tmp_path / "previous" / "a.pth").read_text() == "a.pth"
 
 
 def test_room_on_the_disk(tmp_path, monkeypatch):

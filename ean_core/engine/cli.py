@@ -19,7 +19,7 @@ from mmengine.config import Config, DictAction
 from ean_core.engine.config import load_config
 from ean_core.errors import UserError, shortened
 from ean_core.memory import keep_freed_memory
-from ean_core.stopping import PATIENCE, handling_signals, launched_rank, stop_if_asked
+from ean_core.stopping import PATIENCE, asked, handling_signals, launched_rank
 
 Main = Callable[[Sequence[str] | None], None]
 BUG = "bug: this is no mistake of yours. Please report it with the lines above and what 'python tools/doctor.py' prints"
@@ -107,8 +107,10 @@ def command(main: Main) -> Main:
                 warnings.filterwarnings("ignore", text)
             try:
                 main(argv)
-                stop_if_asked()  # Python may have forgotten what the signal's handler raised
                 leave_processes()
+                if asked():  # it came behind the last step, or Python forgot what its handler raised
+                    print("interrupted when everything was done: there is nothing to go on with", file=sys.stderr)
+                    sys.exit(128 + asked())
             except KeyboardInterrupt as stop:
                 if not launched_rank():
                     print(interrupted(stop, *_typed(main, argv)), file=sys.stderr)
@@ -135,7 +137,10 @@ def interrupted(stop: KeyboardInterrupt, program: Sequence[str], words: Sequence
     if not getattr(stop, "saved", False):
         return f"{text}: start again with '{shlex.join([*program, *words])}'"
     option, begun = getattr(stop, "option", ""), getattr(stop, "instead", "")
-    kept = [word for word in words if word not in (option, begun) and word != f"{option}={begun}"]
+    kept: list[str] = []
+    for before, word in zip(["", *words], words, strict=False):
+        if word not in (option, f"{option}={begun}") and not (before == option and word == begun):
+            kept.append(word)
     return f"{text}: go on with '{shlex.join([*program, *kept, *filter(None, [option])])}'"
 
 

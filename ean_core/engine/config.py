@@ -14,7 +14,7 @@ from ean_core.application import find_application
 from ean_core.cells import Genotype
 from ean_core.engine.models import blueprint, point_names
 from ean_core.engine.schema import check_entries
-from ean_core.errors import UserError, first_line, shortened
+from ean_core.errors import UserError, building, first_line, shortened
 from ean_core.scheme import read_scheme_file
 
 
@@ -56,7 +56,7 @@ def load_config(
     path = Path(path)
     cfg = read_config(path)
     if toy:
-        _merge(cfg, cfg.get("toy", {}), f"'{path}': toy")
+        _merge(cfg, cfg.get("toy") or {}, f"'{path}': toy")
     _merge(cfg, options or {}, "--cfg-options")
     check_entries(cfg)
     application = find_application(cfg)
@@ -75,9 +75,12 @@ def load_config(
         backbone.init_cfg = {"type": "Pretrained", "checkpoint": _weights(pretrained, cfg)}
     if amp:
         cfg.setdefault("optim_wrapper", {})["type"] = "AmpOptimWrapper"
+    if work_dir is not None and not os.fspath(work_dir):
+        raise UserError("--work-dir is empty: name a folder")
     cfg.work_dir = os.fspath(work_dir) if work_dir is not None else cfg.get("work_dir") or f"work_dirs/{path.stem}"
     cfg.launcher = launcher
-    application.configure(cfg, toy=toy, data_root=_text(data_root), classes=_text(classes))
+    with building(f"'{path}', as the task '{application.name}' reads it"):
+        application.configure(cfg, toy=toy, data_root=_text(data_root), classes=_text(classes))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for loader in (cfg.get(f"{part}_dataloader") for part in ("train", "val", "test")):
         if loader and loader.get("num_workers", 0) > cores:
@@ -85,7 +88,7 @@ def load_config(
     schedulers = cfg.get("param_scheduler") or []
     epochs = (cfg.get("train_cfg") or {}).get("max_epochs")
     for scheduler in ([schedulers] if isinstance(schedulers, dict) else schedulers)[-1:]:
-        if epochs is not None:
+        if epochs is not None and scheduler.get("by_epoch", True):
             scheduler["end"] = epochs  # the schedule follows train_cfg.max_epochs
     check_entries(cfg)  # the task's choices have filled in more of them
     return cfg

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -13,8 +14,19 @@ from torch import nn
 from ean_core.checkpoint import meta_of, strange, weights_of
 from ean_core.errors import UserError
 
-MOMENTS = ("momentum_buffer", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "exp_inf", "square_avg", "grad_avg", "sum")
+PER_PARAMETER = (
+    "momentum_buffer",
+    "exp_avg",
+    "exp_avg_sq",
+    "max_exp_avg_sq",
+    "exp_inf",
+    "square_avg",
+    "grad_avg",
+    "sum",
+)
 """What torch's optimizers keep of a parameter in the parameter's own shape."""
+FILES = re.compile(r"best_ckpt|last_ckpt|keep_ckpt_ids")
+"""Where MMEngine's ``CheckpointHook`` notes its files."""
 
 
 def load_model(model: nn.Module, checkpoint: Mapping[str, Any], name: str) -> None:
@@ -61,9 +73,19 @@ def _difference(value: Any, own: Any) -> str | None:
 
 
 def notes_removed(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """The checkpoint without the note ``config``, which MMEngine's ``resume`` would run as Python code."""
-    meta = {key: value for key, value in meta_of(checkpoint).items() if key != "config"}
-    return {**checkpoint, "meta": meta} if "meta" in checkpoint else checkpoint
+    """The checkpoint without the notes that MMEngine acts upon.
+
+    ``resume`` would run ``meta["config"]`` as Python code, and ``CheckpointHook`` remove the files that the message hub
+    names as those of earlier checkpoints.
+    """
+    kept = dict(checkpoint)
+    if "meta" in kept:
+        kept["meta"] = {key: value for key, value in meta_of(kept).items() if key != "config"}
+    hub = kept.get("message_hub")
+    if isinstance(hub, Mapping) and isinstance(hub.get("runtime_info"), Mapping):
+        notes = {key: value for key, value in hub["runtime_info"].items() if not FILES.match(str(key))}
+        kept["message_hub"] = {**hub, "runtime_info": notes}
+    return kept
 
 
 @contextmanager
@@ -97,7 +119,7 @@ def resuming(runner: Runner, name: str) -> Iterator[None]:
         if not optimizer.state.keys() <= names.keys():
             raise _cannot_resume(name, "the optimizer's state is of other parameters")
         for parameter, state in optimizer.state.items():
-            for key in (key for key in MOMENTS if isinstance(state, Mapping) and state.get(key) is not None):
+            for key in (key for key in PER_PARAMETER if isinstance(state, Mapping) and state.get(key) is not None):
                 if _wrong_moment(state[key], parameter):
                     raise _cannot_resume(name, f"the optimizer's '{key}' of '{names[parameter]}' does not fit it")
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from mmengine.config import Config
@@ -16,6 +17,7 @@ T = TypeVar("T")
 Count = Annotated[int, Field(ge=0, strict=True)]
 Positive = Annotated[int, Field(ge=1, strict=True)]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Level = Literal["NOTSET", "DEBUG", "INFO", "WARN", "WARNING", "ERROR", "FATAL", "CRITICAL"]
 Options = dict[str, Any]
 Table = list[Options]
 CLOSED = ConfigDict(extra="forbid")
@@ -46,7 +48,7 @@ class TrainLoop(Part):
 
     max_epochs: Positive = 1
     max_iters: Positive = 1
-    val_begin: Positive = 1
+    val_begin: Count = 1
     val_interval: Positive = 1
 
 
@@ -65,7 +67,7 @@ class Loader(Part):
 class Optimizer(Part):
     """``optim_wrapper.optimizer``."""
 
-    lr: Rate = 0.0
+    lr: Rate | None = None
     weight_decay: Rate = 0.0
     momentum: Rate = 0.0
 
@@ -83,7 +85,7 @@ class Scheduler(Part):
     """One of ``param_scheduler``."""
 
     begin: Count = 0
-    end: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1
+    end: Annotated[float, Field(gt=0)] = 1
     by_epoch: bool = True
     milestones: list[Count] = []
     power: float = 1.0
@@ -150,13 +152,14 @@ class Entries(Part):
     env_cfg: Environment = Environment()
     visualizer: Options | None = None
     search: Options = {}
-    toy: Options = {}
-    work_dir: str | None = None
+    toy: Options | None = None
+    custom_imports: Options | None = None
+    work_dir: str | Path | None = None
     load_from: str | None = None
     resume: bool = False
-    default_scope: str = "mmengine"
+    default_scope: str | None = "mmengine"
     experiment_name: str | None = None
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+    log_level: Level | Count = "INFO"
     find_unused_parameters: bool = False
 
 
@@ -170,7 +173,7 @@ def check_entries(cfg: Config, entries: type[Entries] = Entries) -> None:
     Raises:
         UserError: There is one; the message names it, and the config's file.
     """
-    read(entries, cfg._cfg_dict, f"'{cfg.filename}': " if cfg.filename else "")
+    read(entries, _listed(cfg._cfg_dict), f"'{cfg.filename}': " if cfg.filename else "")
 
 
 def read(kind: type[T], options: Any, where: str = "") -> T:
@@ -188,6 +191,13 @@ def read(kind: type[T], options: Any, where: str = "") -> T:
         return TypeAdapter(kind).validate_python(_plain(options))
     except ValidationError as error:
         raise UserError(_in_words(error, where, list(getattr(kind, "__dataclass_fields__", ())))) from None
+
+
+def _listed(options: Any) -> Any:
+    """Lists for tuples, which a config may use alike."""
+    if isinstance(options, Mapping):
+        return {key: _listed(value) for key, value in options.items()}
+    return [_listed(value) for value in options] if isinstance(options, list | tuple) else options
 
 
 def _plain(options: Any) -> Any:
@@ -215,9 +225,10 @@ def _in_words(error: ValidationError, where: str, known: Sequence[str]) -> str:
     return f"{full} {text}, got {shortened(first['input'])}"
 
 
-def _name(place: Iterable[int | str]) -> str:
+def _name(place: Sequence[int | str]) -> str:
     """``("train_cfg", "max_epochs")`` -> ``"train_cfg.max_epochs"``, without the names of a union's members."""
-    return ".".join(str(part) for part in place if isinstance(part, int) or re.fullmatch(r"[a-z_][a-z_\d]*", part))
+    parts = [part for part in place if isinstance(part, int) or re.fullmatch(r"[a-z_][a-z_\d]*", part)]
+    return ".".join(map(str, parts[:-1] if parts[-1:] == ["str"] else parts))
 
 
 def _wanted(error: Any) -> str:

@@ -21,7 +21,7 @@ class StopHook(Hook):
     priority = "LOWEST"
 
     def __init__(self) -> None:
-        self.where = "the first iteration"
+        self.where = "its preparation"
         self._run = ExitStack()
         self._done: Callable[[], None] | None = None
 

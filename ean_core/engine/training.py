@@ -79,6 +79,9 @@ def train(
     search = cfg.get("search")
     if isinstance(search, dict) and search.get("type") == "cells":
         raise UserError(f"'{cfg.filename}' searches cells: run tools/search.py")
+    for name in ("train_cfg", "train_dataloader", "optim_wrapper"):
+        if cfg.get(name) is None:
+            raise UserError(f"'{cfg.filename}': {name} is missing, which a training needs")
     cfg = copy.deepcopy(cfg)
     application = application or find_application(cfg)
     work_dir = Path(cfg.work_dir)

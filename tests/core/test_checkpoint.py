@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mmengine.logging import HistoryBuffer
 
 from ean_core.checkpoint import epoch_of, meta_of, read_checkpoint, weights_digest, weights_of
 from ean_core.errors import UserError
@@ -179,7 +180,7 @@ def test_views_that_are_larger_than_the_file(path: Path, size: tuple[int, ...], 
         path.write_bytes(change(path.read_bytes()))
     else:
         repack(path, lambda name, data: change(data) if name.endswith("data.pkl") else data)
-    assert "damaged: its tensors take" in (line := refusal(path)) or "cannot be read" in line
+    assert "is not loaded: its tensors would take" in (line := refusal(path)) or "cannot be read" in line
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -188,7 +189,7 @@ def test_deep_nesting(path: Path, legacy: bool) -> None:
     for _ in range(300):
         deep = [deep]
     torch.save({"a": deep}, path, _use_new_zipfile_serialization=not legacy)
-    assert "damaged: its dicts and lists lie in each other more than 100 deep" in refusal(path)
+    assert "is not loaded: its dicts and lists lie in each other more than 100 deep" in refusal(path)
     data = b"\x80\2}X\1\0\0\0a" + b"]" * 100_000 + b"a" * 99_999 + b"s."  # deeper than Python recurses
     torch.save({}, path)
     repack(path, lambda name, old: data if name.endswith("data.pkl") else old)
@@ -286,3 +287,76 @@ def test_the_digest_is_of_the_weights_and_not_of_the_file(tmp_path: Path) -> Non
     assert len(digests) == len(others)
     assert expected not in digests
     assert weights_digest({"a": state["b"].T}) == weights_digest({"a": state["b"].T.contiguous()})
+
+
+class Pickled:
+    """Something that a pickle rebuilds by a function, its arguments and a state of one's choice."""
+
+    def __init__(self, *parts: Any) -> None:
+        self.parts = parts
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.parts
+
+
+def array_of(kind: Any, data: Any, shape: Any = (2,)) -> Pickled:
+    return Pickled(np.ndarray(0).__reduce__()[0], (np.ndarray, (0,), b"b"), (1, shape, kind, False, data))
+
+
+def kind_of(code: str, *changed: tuple[int, Any]) -> Pickled:
+    state = list(np.dtype(code).__reduce__()[2])
+    for place, value in changed:
+        state[place] = value
+    return Pickled(np.dtype, (code, False, True), tuple(state))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        array_of(kind_of("U1", (5, 1 << 20)), bytes(8)),  # elements of 1 MB in 8 bytes
+        array_of(kind_of("U1", (5, -8)), bytes(8)),
+        array_of(kind_of("f8", (7, 63)), bytes(16)),  # flags of objects: 8 bytes become a pointer
+        array_of(kind_of("U2", (3, ("a",)), (4, {"a": (np.dtype("i8"), 0)})), bytes(16)),
+        array_of(Pickled(np.dtype, ("O",)), [1, 2]),
+        array_of(Pickled(np.dtype, ([("a", "O")],)), bytes(16)),
+        array_of(kind_of("f8"), bytes(8)),  # fewer bytes than its shape
+        array_of(kind_of("f8"), bytes(16), (-2,)),
+        array_of(kind_of("f8"), [1.0, 2.0]),
+        Pickled(np.float64(0).__reduce__()[0], (kind_of("f8"), bytes(4))),
+    ],
+)
+def test_numpys_own_unpickling_is_not_trusted(tmp_path: Path, value: Any) -> None:
+    torch.save({"state_dict": {}, "value": value}, tmp_path / "x.pth")
+    with pytest.raises(UserError, match=r"x\.pth' cannot be read"):
+        read_checkpoint(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.arange(6, dtype=">f8").reshape(2, 3),
+        np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3)),
+        np.array(True),
+        np.array(["a", "bcd"]),
+        np.float32(0.1),
+        np.str_("x"),
+    ],
+    ids=repr,
+)
+def test_numpys_values_are_read(tmp_path: Path, value: Any) -> None:
+    history = HistoryBuffer([1.0, 3.0], [1, 2])
+    torch.save({"state_dict": {}, "value": ({"a": [value]}, history, value.dtype)}, tmp_path / "x.pth")
+    content, read, kind = read_checkpoint(tmp_path / "x.pth")["value"]
+    found = content["a"][0]
+    assert type(found) is type(value)
+    assert (found.dtype, kind) == (value.dtype, value.dtype)
+    assert np.array_equal(found, value)
+    assert found.flags.f_contiguous == value.flags.f_contiguous
+    assert read.mean() == history.mean() == pytest.approx(4 / 3)
+    assert type(read.data[0]) is np.ndarray
+
+
+def test_a_torchscript_file_is_called_one(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "x.pt")
+    with pytest.raises(UserError, match=r"x\.pt' is not loaded: it is a TorchScript archive, and not a state dict"):
+        read_checkpoint(tmp_path / "x.pt")

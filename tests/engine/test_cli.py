@@ -99,6 +99,8 @@ def test_interrupt(capsys):
         ("c.py --resume --toy", {"where": "it"}, "interrupted in it: go on with 'python t.py c.py --toy --resume'"),
         ("c.py --resume a.pth", {"instead": "a.pth"}, "interrupted: go on with 'python t.py c.py --resume'"),
         ("c.py --resume=a.pth", {"instead": "a.pth"}, "interrupted: go on with 'python t.py c.py --resume'"),
+        ("c.py --classes a.pth --resume a.pth", {"instead": "a.pth"},
+         "interrupted: go on with 'python t.py c.py --classes a.pth --resume'"),
         ("c.py --toy", {"option": ""}, "interrupted: go on with 'python t.py c.py --toy'"),
     ],
 )  # fmt: skip
@@ -118,7 +120,7 @@ def test_a_signal_that_was_forgotten_ends_the_command(capsys):
     with pytest.raises(SystemExit) as stopped:
         main([])
     assert stopped.value.code == 143
-    assert capsys.readouterr().err.startswith("interrupted: ")
+    assert capsys.readouterr().err == "interrupted when everything was done: there is nothing to go on with\n"
 
 
 @pytest.mark.parametrize("error", [UserError("wrong"), ZeroDivisionError("x")], ids=repr)

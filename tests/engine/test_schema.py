@@ -1,5 +1,6 @@
 """Wrong entries of a config end in one line that names the entry, whichever part of the program reads it."""
 
+import math
 import re
 from pathlib import Path
 
@@ -57,13 +58,33 @@ def test_our_configs_are_right(path):
         ("randomness.seed", 2**32, "randomness.seed must be less than 4294967296, got 4294967296"),
         ("visualizer", 3, "visualizer must be a dict of options, got 3"),
         ("search", 5, "search must be a dict of options, got 5"),
-        ("log_level", "NOPE", "log_level must be 'DEBUG', 'INFO', 'WARNING', 'ERROR' or 'CRITICAL', got 'NOPE'"),
-        ("work_dir", 3, "work_dir must be text, got 3"),
+        (
+            "log_level",
+            "NOPE",
+            "log_level must be 'NOTSET', 'DEBUG', 'INFO', 'WARN', 'WARNING', 'ERROR', 'FATAL' or 'CRITICAL' "
+            "or a whole number, got 'NOPE'",
+        ),
+        ("work_dir", 3, "work_dir must be text or an instance of Path, got 3"),
     ],
     ids=str,
 )
 def test_wrong_values(entry, value, message):
     assert refused(entry, value) == message
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"param_scheduler": dict(type="MultiStepLR", milestones=(2, 4), end=math.inf), "toy": None},
+        {"custom_hooks": (dict(type="SyncBuffersHook"),), "val_evaluator": [dict(type="a"), dict(type="b")]},
+        {"val_dataloader": None, "val_cfg": None, "val_evaluator": None},
+        {"log_level": 20, "default_scope": None, "work_dir": Path("x")},
+        {"optim_wrapper": dict(optimizer=dict(type="Adafactor", lr=None)), "train_cfg": dict(max_iters=9, val_begin=0)},
+    ],
+    ids=lambda changes: " ".join(changes),
+)
+def test_what_mmengine_understands_passes(changes):
+    check_entries(Config(dict(task="own", **changes)))
 
 
 def test_a_long_value_is_cut():
@@ -193,3 +214,14 @@ def test_an_error_without_words_quotes_its_line():
 def test_a_mistake_that_is_named_already_passes():
     with pytest.raises(UserError, match=r"^depth 19 is unknown$"), building("model"):
         raise UserError("depth 19 is unknown")
+
+
+def test_schedules_of_iterations_keep_their_end(config, tiny_options):
+    tiny_options["options"] |= {"param_scheduler.0.by_epoch": False, "param_scheduler.0.end": 20_000}
+    assert load_config(config, **tiny_options).param_scheduler[0].end == 20_000
+
+
+def test_a_choice_that_meets_a_wrong_entry_names_the_config(config, tiny_options):
+    tiny_options["options"] |= {"train_dataloader.dataset.pipeline": None}
+    with pytest.raises(UserError, match=r"ean_se_voc\.py', as the task 'segmentation' reads it: TypeError: "):
+        load_config(config, **tiny_options)
