@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from multiprocessing.pool import Pool
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,12 +17,20 @@ Run = Callable[..., Path]
 
 
 def pytest_collection_finish() -> None:
-    """Spare the garbage collector what is imported: MMEngine calls it for every data set that it builds."""
+    """Spare the garbage collector what is imported."""
     gc.freeze()
 
 
 def pytest_sessionfinish() -> None:
     gc.unfreeze()  # else extension modules report what is left at exit as leaked
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_search_for_garbage() -> Iterator[None]:
+    """MMEngine collects garbage for every data set that it builds, which takes longer than building a small one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mmengine.dataset.base_dataset.gc", SimpleNamespace(collect=int))
+        yield
 
 
 @pytest.fixture(scope="session")

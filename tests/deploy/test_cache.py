@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -14,6 +13,7 @@ import torch
 
 from ean_core.deploy import fuse
 from ean_core.deploy.cpu import cache, library
+from ean_testing.fresh import start_program
 from ean_testing.fused import build, difference, images
 
 SOMEBODY_ELSE = 54321
@@ -24,6 +24,14 @@ pytestmark = [
     pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="no C++ compiler"),
 ]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quickly_compiled() -> Iterator[None]:
+    """Without optimisation: where a library lies does not depend on its speed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(library, "FLAGS", ["-O0" if flag == "-O3" else flag for flag in library.FLAGS])
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -42,8 +50,8 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return lines
 
 
-@pytest.fixture(scope="session")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module")
+def compiled(_quickly_compiled: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The loops, compiled once; tests leave this file as it is."""
     root = tmp_path_factory.mktemp("compiled")
     with pytest.MonkeyPatch.context() as patch:
@@ -235,12 +243,14 @@ def test_a_library_that_was_cut_off(compiled: Path, tmp_path: Path) -> None:
     kept = tmp_path / "ean" / compiled.name
     kept.write_bytes(compiled.read_bytes()[:5000])
     kept.chmod(0o700)
-    code = "from ean_core.deploy.cpu.library import library; print(library() is not None)"
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, timeout=120, capture_output=True, text=True, check=False
+    process, answer = start_program(
+        f"import os; os.environ['XDG_CACHE_HOME'] = {str(tmp_path)!r}\n"
+        f"from ean_core.deploy.cpu import library; library.FLAGS[:] = {library.FLAGS}\n"
+        "print(library.library() is not None)"
     )
-    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+    assert answer.recv().out == "True\n"  # EOFError: it was killed
+    process.join()
+    assert process.exitcode == 0
     assert kept.read_bytes() == compiled.read_bytes()
 
 

@@ -1,9 +1,6 @@
 """Training in two processes without a GPU."""
 
 import json
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,15 +8,10 @@ import torch
 from torch.multiprocessing.spawn import start_processes
 
 from ean_core.files import read_json_lines
+from ean_testing.fresh import run_two_ranks
 from ean_testing.processes import half_the_batch, shared_attention
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_two_processes(tmp_path, config, tiny, evaluate):
@@ -28,17 +20,10 @@ def test_two_processes(tmp_path, config, tiny, evaluate):
     Of the three images one process gets two, the other one; the second stage has no attention.
     """
     options = ["train_cfg.max_epochs=2", "--scheme", "11-00-11-01"]
-    launch = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master-port", str(free_port())]
-    command = [sys.executable, *launch, "tools/train.py", config, *tiny, *options, "--launcher", "pytorch"]
-    run = subprocess.run(
-        [*command, "--work-dir", str(tmp_path)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.count("config ") == 1  # one process speaks
+    command = [config, *tiny, *options, "--launcher", "pytorch", "--work-dir", str(tmp_path)]
+    ranks = run_two_ranks(ROOT / "tools" / "train.py", *command)
+    assert [rank.status for rank in ranks] == [0, 0], ranks[0].err
+    assert [rank.out.count("config ") for rank in ranks] == [1, 0]  # one process speaks
     lines = read_json_lines(tmp_path / "history.jsonl")
     assert [line["iter"] for line in lines if line["mode"] == "train"] == [1, 2, 3, 4]  # 8 images / (2 x 2)
 

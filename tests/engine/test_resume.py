@@ -8,8 +8,6 @@ import resource
 import shlex
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -83,9 +81,9 @@ def test_the_reference_run_draws_random_numbers(finished):
 
 
 def test_killed_in_an_epoch_and_resumed(tmp_path, finished, train, config, tiny):
-    command = [sys.executable, "-c", KILLED, config, *tiny, "--work-dir", str(tmp_path)]
-    killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert killed.returncode == -9, killed.stderr
+    process, _ = start_program(KILLED, config, *tiny, "--work-dir", str(tmp_path))
+    process.join(timeout=120)
+    assert process.exitcode == -9
     lines = read_json_lines(tmp_path / "history.jsonl")
     assert [line["iter"] for line in lines if line["mode"] == "train"][-1] > ITERATIONS
     assert read_checkpoint(tmp_path / "last.pth")["meta"]["epoch"] == 1

@@ -71,8 +71,8 @@ def features(model: Any, x: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     ("attention", "sharing", "depth"),
-    [(SE, "stage", 50), (SE, "point", 18), (SGE, "stage", 18), ({**DIA, "reduction": 20}, "stage", 50)],
-    ids=["SE-stage-50", "SE-point-18", "SGE-stage-18", "DIA-stage-50"],
+    [(SE, "stage", 50), (SE, "point", 18), (SGE, "stage", 18), ({**DIA, "reduction": 20}, "stage", 18)],
+    ids=["SE-stage-50", "SE-point-18", "SGE-stage-18", "DIA-stage-18"],
 )
 def test_torchvisions_resnet_equals_ours_training_step_included(
     attention: dict[str, Any], sharing: str, depth: int

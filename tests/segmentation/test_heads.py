@@ -65,15 +65,12 @@ def test_training_moves_every_parameter(load: Load, head: str) -> None:
 def test_prediction_has_the_size_of_the_image(load: Load, head: str) -> None:
     cfg = load_head(load, head)
     model = build(cfg).eval()
+    modes = {"whole": (), "slide": ("inference=slide",), "one window": ("inference=slide", "crop_size=65")}
+    configs = {mode: load_head(load, head, *options).model.test_cfg for mode, options in modes.items()}
     sizes = []
     for batch in Runner.build_dataloader(cfg.test_dataloader, seed=0):
         predicted = {}
-        for mode, options in {
-            "whole": (),
-            "slide": ("inference=slide",),
-            "one window": ("inference=slide", "crop_size=65"),
-        }.items():
-            model.test_cfg = load_head(load, head, *options).model.test_cfg
+        for mode, model.test_cfg in configs.items():
             (sample,) = model.test_step(batch)
             predicted[mode] = sample.pred_sem_seg.data
             assert sample.seg_logits.data.shape == (21, *sample.ori_shape)

@@ -148,3 +148,9 @@ def test_model_sees_normalised_rgb(load: Load, voc: Path) -> None:
     rgb = cv2.imread(batch["data_samples"][0].img_path)[..., ::-1].astype(np.float64)
     expected = (rgb / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]  # torchvision's, for its weights
     np.testing.assert_allclose(inputs.numpy().transpose(1, 2, 0), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("ratio", [1.5, (2.0, 0.5), (0, 1), (0.5, "2"), (1,), None, (0.5, float("nan"))], ids=repr)
+def test_factors_that_are_none(ratio) -> None:
+    with pytest.raises(ValueError, match="RandomScale: ratio is the smallest and the largest factor, got "):
+        RandomScale(ratio)

@@ -2,9 +2,8 @@
 
 import contextlib
 import io
-import subprocess
-import sys
 import warnings
+from multiprocessing.pool import Pool
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from ean_core import EANResNet
+from ean_testing.fresh import run_program
 from ean_testing.references import randomize
 
 with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -29,11 +29,11 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = Path(mmseg.__file__).parent / ".mim" / "configs"
 
 
-def test_trains_from_an_empty_folder(tmp_path: Path, small_voc: Path) -> None:
+def test_trains_from_an_empty_folder(tmp_path: Path, small_voc: Path, fresh: Pool) -> None:
     program = ROOT / "tests" / "swap" / "outside.py"
-    done = subprocess.run([sys.executable, program, str(small_voc)], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert f"scheme 010-0010-110011-001 from {ROOT / 'ean_core'}" in done.stdout
+    done = fresh.apply(run_program, (program, str(small_voc)), {"folder": tmp_path})
+    assert done.status == 0, done.err[-2000:]
+    assert f"scheme 010-0010-110011-001 from {ROOT / 'ean_core'}" in done.out
     assert (tmp_path / "run" / "iter_2.pth").is_file()
 
 
