@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mmengine.logging import MMLogger
+from mmengine.logging import MessageHub, MMLogger
 
 from ean_core.errors import UserError
 from ean_core.files import remove_parts, replacing, temporary, write_atomic
@@ -69,7 +69,7 @@ def working_in(folder: Path, files: Iterable[str] = (), *, alone: bool = True) -
             yield
     except BaseException:
         if not start.begun:
-            _undo(_log_folders(inside) - before, missing)
+            _undo(inside, before, missing)
         raise
     finally:
         _starting.remove(start)
@@ -117,25 +117,26 @@ def _owner(path: Path) -> str:
     return "a process that has just begun"
 
 
-def _log_folders(folder: Path) -> set[Path]:
-    """The folders in ``folder``, an absolute path, in which MMEngine's loggers of this process write."""
-    return {path for path in (Path(file.baseFilename).parent for _, file in _log_files()) if path.parent == folder}
+def _undo(folder: Path, before: set[Path], missing: Iterable[Path]) -> None:
+    """Remove the folders of logs that a run has made, forget what MMEngine keeps by the run's name, and empty folders.
 
+    Args:
+        folder: The work directory, an absolute path.
+        before: What was in it.
+        missing: The work directory and those above it that were not there.
+    """
+    from mmengine.visualization import Visualizer
 
-def _log_files() -> list[tuple[MMLogger, logging.FileHandler]]:
     loggers = [logger for logger in MMLogger._instance_dict.values() if isinstance(logger, MMLogger)]
-    return [(own, file) for own in loggers for file in own.handlers if isinstance(file, logging.FileHandler)]
-
-
-def _undo(logs: Iterable[Path], made: Iterable[Path]) -> None:
-    """Remove the folders of logs, which the run has made, and the empty ones of those that were made for it."""
-    for path in logs:
-        for logger, file in _log_files():
-            if Path(file.baseFilename).parent == path:
-                logger.removeHandler(file)
-                file.close()
-        shutil.rmtree(path, ignore_errors=True)
-    for path in made:
+    for logger, file in [(own, file) for own in loggers for file in own.handlers]:
+        log = Path(file.baseFilename).parent if isinstance(file, logging.FileHandler) else folder
+        if log.parent == folder and log not in before:
+            logger.removeHandler(file)
+            file.close()
+            for kind in (MMLogger, MessageHub, Visualizer):
+                kind._instance_dict.pop(logger.instance_name, None)
+            shutil.rmtree(log, ignore_errors=True)
+    for path in (*(set(folder.iterdir()) - before if folder.is_dir() else ()), *missing):
         with suppress(OSError):
             path.rmdir()
 

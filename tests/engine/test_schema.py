@@ -99,8 +99,9 @@ def test_a_long_word_in_any_message_is_cut(value):
 
 
 @pytest.fixture
-def tiny_options(small_voc, tmp_path):
+def tiny_options(small_voc, tmp_path, run_name):
     """``load_config``'s arguments for a run that could begin."""
+    name, value = run_name.split("=")
     options = {
         "model.backbone.depth": 18,
         "head": "fcn",
@@ -157,9 +158,8 @@ def test_wrong_choices(config, tiny_options, options, message):
     ],
     ids=str,
 )
-def test_parts_that_cannot_be_built(config, tiny_options, options, message, run_name):
-    name, value = run_name.split("=")
-    tiny_options["options"] |= options | {name: value}
+def test_parts_that_cannot_be_built(config, tiny_options, options, message):
+    tiny_options["options"] |= options
     with pytest.raises(UserError, match=re.escape(message)) as error:
         build_runner(load_config(config, **tiny_options)).train()
     assert "\n" not in str(error.value)
