@@ -103,6 +103,7 @@ def tiny_options(small_voc, tmp_path, run_name):
     """``load_config``'s arguments for a run that could begin."""
     name, value = run_name.split("=")
     options = {
+        name: value,
         "model.backbone.depth": 18,
         "head": "fcn",
         "crop_size": 32,
