@@ -18,7 +18,7 @@ import torch
 from ean_core.archive import Damaged, Unusable, check_archive, check_content
 from ean_core.errors import UserError
 from ean_core.files import replacing
-from ean_core.histories import STAND_INS, restored
+from ean_core.histories import restored, stand_ins
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -35,13 +35,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint '{path}' does not exist")
-    # At its end the context takes back all that it was given: keep what this process had allowed before.
-    allowed = torch.serialization.get_safe_globals()
     try:
-        with (
-            torch.serialization.safe_globals([kind for kind in STAND_INS if kind not in allowed]),
-            warnings.catch_warnings(),
-        ):
+        with stand_ins(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols, which torch then reads or refuses anyway
             check_archive(path)
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)

@@ -1,8 +1,8 @@
 """What MMEngine's runner saves beside tensors, loss histories of NumPy's values, read without NumPy's own unpickling.
 
 A pickle sets the state of whatever it names, and NumPy believes it: a type with another size, or other flags, reads
-memory that is not its own. So a pickle meets stand-ins here, which take plain numbers and text only, and
-:func:`restored` puts NumPy's arrays in their place.
+memory that is not its own. Within :func:`stand_ins` a pickle meets others in their place, which take plain numbers and
+text only, and :func:`restored` puts NumPy's arrays in theirs.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ from __future__ import annotations
 import math
 import pickle
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from mmengine.logging.history_buffer import HistoryBuffer
 
 PLAIN = re.compile(r"[biufc]\d{1,2}|U\d{1,6}")
@@ -69,15 +72,37 @@ def _statistic(owner: Any, name: str) -> Any:
 
 
 # NumPy's functions have another address in NumPy 1 and 2: know both, whichever wrote the file.
-STAND_INS: list[Any] = [
-    HistoryBuffer,
-    (_Type, "numpy.dtype"),
-    (_Array, "numpy.ndarray"),
-    *((_new_array, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
-    *((_scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
-    (_statistic, "builtins.getattr"),
-]
-"""What a pickle may name, for :func:`torch.serialization.safe_globals`."""
+STAND_INS: dict[str, Any] = {
+    f"{HistoryBuffer.__module__}.{HistoryBuffer.__qualname__}": HistoryBuffer,
+    "numpy.dtype": _Type,
+    "numpy.ndarray": _Array,
+    **{f"numpy.{core}.multiarray._reconstruct": _new_array for core in ("core", "_core")},
+    **{f"numpy.{core}.multiarray.scalar": _scalar for core in ("core", "_core")},
+    "builtins.getattr": _statistic,
+}
+
+
+@contextmanager
+def stand_ins() -> Iterator[None]:
+    """Within, a pickle that torch reads meets the stand-ins; what this process had allowed before returns afterwards.
+
+    Where it had allowed one of those names itself (``numpy.ndarray``, say), torch would take either of the two, by the
+    order of a set: within, only the stand-in has the name.
+    """
+    allowed = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    torch.serialization.add_safe_globals([kind for kind in allowed if _name(kind) not in STAND_INS])
+    torch.serialization.add_safe_globals([(kind, name) for name, kind in STAND_INS.items()])
+    try:
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(allowed)
+
+
+def _name(kind: Any) -> str:
+    """What torch calls something that is allowed."""
+    return str(kind[1]) if isinstance(kind, tuple) else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def restored(value: Any, seen: set[int] | None = None) -> Any:
