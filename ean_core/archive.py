@@ -22,6 +22,7 @@ DEPTH = 100  # of dicts and lists in each other; MMEngine's runner writes about 
 ITEMS = 1_000_000  # of a tuple with all the tuples in it
 PIECE = 1 << 22
 FOLDER = 0x10  # a bit of a zip entry's attributes
+END = 56, 20, 22  # bytes of the records behind a zip's directory: zip64's end, the pointer to it, and the usual end
 
 
 class Damaged(Exception):
@@ -78,16 +79,16 @@ def _directory_length(file: BinaryIO, size: int) -> int:
     Raises:
         BadZipFile: The file does not end like a zip archive without a comment.
     """
-    file.seek(max(0, size - 98))
+    file.seek(max(0, size - sum(END)))
     tail = file.read()
-    last = tail[-22:]
+    last = tail[-END[2] :]
     if last[:4] != b"PK\5\6" or last[-2:] != b"\0\0":
         raise zipfile.BadZipFile("no end of a directory")
     length, start = struct.unpack("<II", last[12:20])
-    stop = size - 22
-    if tail[-42:-38] == b"PK\6\7":  # zip64: a longer record, and a pointer to it
-        length, start = struct.unpack("<QQ", tail[40:56])
-        stop = size - 98
+    stop = size - END[2]
+    if tail[-sum(END[1:]) :][:4] == b"PK\6\7":  # zip64
+        length, start = struct.unpack("<QQ", tail[40 : END[0]])
+        stop = size - sum(END)
     if start + length != stop:
         raise Damaged("the directory of its zip archive lies elsewhere than its end says")
     return int(length)

@@ -30,15 +30,23 @@ PATIENCE = 5.0  # seconds that torchrun needs at most to tell the other processe
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal ends the process. Blocks of :func:`running` note in it where it was.
+    """A signal ends the process.
 
     Args:
         number: The signal's.
+
+    Attributes:
+        where: What was being done, as the innermost block of :func:`running` says; "" outside of any.
+        saved: Whether one can go on, which all blocks must say; ``None`` outside of any.
+        option: The option of the command line to go on with, by the outermost block.
+        instead: The checkpoint that the command line began from, which this option replaces, by the innermost block.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int = signal.SIGINT) -> None:
         super().__init__()
         self.number = number
+        self.where = self.option = self.instead = ""
+        self.saved: bool | None = None
 
 
 class _State:
@@ -125,7 +133,7 @@ def running(
 ) -> Iterator[None]:
     """A block of which an interruption can say where it was, and whether one can go on.
 
-    It is noted in the ``KeyboardInterrupt`` as ``where``, ``saved``, ``option`` and ``instead``. Errors that follow
+    It is noted in the :class:`Interrupted`, which takes the place of a plain ``KeyboardInterrupt``. Errors that follow
     from an interruption, such as a lost connection to a process that has ended, count as one.
 
     Args:
@@ -138,17 +146,19 @@ def running(
         ConnectionError: Another process of the run is gone.
     """
 
-    def noted(stop: Any) -> Any:
-        if not hasattr(stop, "where"):
+    def noted(stop: Interrupted) -> Interrupted:
+        if stop.saved is None:
             stop.where, stop.saved, stop.instead = where(), True, instead or ""
         stop.saved, stop.option = stop.saved and saved(), option
         return stop
 
     try:
         yield
-    except KeyboardInterrupt as stop:
+    except Interrupted as stop:
         noted(stop)
         raise
+    except KeyboardInterrupt as stop:
+        raise noted(Interrupted()) from stop
     except Exception as error:
         if isinstance(error, UserError) or (isinstance(error, OSError) and error.filename is not None):
             raise

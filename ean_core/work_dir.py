@@ -89,8 +89,8 @@ def _make(folder: Path) -> None:
 def _locked(folder: Path) -> Iterator[None]:
     """Hold the folder's lock, which the system releases when the process ends, however it ends.
 
-    Its file is removed while it is held: who has opened it meanwhile finds it gone, and makes another. Who holds it
-    is told in a file of its own, because opening a lock may empty it.
+    Its file is removed before it is released: a process that has opened it meanwhile finds it gone, and makes another.
+    Which process holds it stands in a second file: another one that tries to take the lock may empty the lock's own.
     """
     from filelock import FileLock, Timeout  # not before there is something to run
 

@@ -2,15 +2,14 @@
 
 import gc
 from collections.abc import Callable, Iterator
-from importlib.util import module_from_spec, spec_from_file_location
 from multiprocessing.pool import Pool
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from ean_testing import runs
 from ean_testing.fresh import fresh_processes
-from ean_testing.runs import new_name
 
 ROOT = Path(__file__).resolve().parents[1]
 Run = Callable[..., Path]
@@ -65,22 +64,13 @@ def tiny(config: str, small_voc: Path) -> list[str]:
 @pytest.fixture
 def run_name() -> str:
     """A config option that gives a run another name than all before."""
-    return new_name()
+    return runs.new_name()
 
 
 @pytest.fixture(scope="session")
 def tool() -> Callable[[str], Callable[[list[str]], None]]:
     """``tool("train")`` is the ``main`` of tools/train.py."""
-
-    def load(name: str) -> Callable[[list[str]], None]:
-        spec = spec_from_file_location(f"tools_{name}", ROOT / "tools" / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module.main
-
-    return load
+    return runs.tool
 
 
 @pytest.fixture(scope="session")
@@ -113,7 +103,7 @@ def train(tool: Callable, config: str, tiny: list[str], light: None) -> Run:
     main = tool("train")
 
     def run(work_dir: Path, *arguments: str) -> Path:
-        main([config, *tiny, new_name(), *arguments, "--work-dir", str(work_dir)])
+        main([config, *tiny, runs.new_name(), *arguments, "--work-dir", str(work_dir)])
         return work_dir
 
     return run
@@ -125,7 +115,7 @@ def evaluate(tool: Callable, config: str, tiny: list[str], light: None) -> Run:
     main = tool("test")
 
     def run(work_dir: Path, checkpoint: Path, *arguments: str) -> Path:
-        main([config, str(checkpoint), *tiny, new_name(), *arguments, "--work-dir", str(work_dir)])
+        main([config, str(checkpoint), *tiny, runs.new_name(), *arguments, "--work-dir", str(work_dir)])
         return work_dir / "test.json"
 
     return run

@@ -6,7 +6,6 @@ import argparse
 import functools
 import os
 import shlex
-import signal
 import sys
 import time
 import traceback
@@ -19,7 +18,7 @@ from mmengine.config import Config, DictAction
 from ean_core.engine.config import load_config
 from ean_core.errors import UserError, shortened
 from ean_core.memory import keep_freed_memory
-from ean_core.stopping import PATIENCE, asked, handling_signals, launched_rank
+from ean_core.stopping import PATIENCE, Interrupted, asked, handling_signals, launched_rank
 
 Main = Callable[[Sequence[str] | None], None]
 BUG = "bug: this is no mistake of yours. Please report it with the lines above and what 'python tools/doctor.py' prints"
@@ -112,9 +111,10 @@ def command(main: Main) -> Main:
                     print("interrupted when everything was done: there is nothing to go on with", file=sys.stderr)
                     sys.exit(128 + asked())
             except KeyboardInterrupt as stop:
+                known = stop if isinstance(stop, Interrupted) else Interrupted()
                 if not launched_rank():
-                    print(interrupted(stop, *_typed(main, argv)), file=sys.stderr)
-                sys.exit(128 + getattr(stop, "number", signal.SIGINT))
+                    print(interrupted(known, *_typed(main, argv)), file=sys.stderr)
+                sys.exit(128 + known.number)
             except (UserError, OSError) as error:
                 if "--debug" in (sys.argv[1:] if argv is None else argv):
                     raise
@@ -130,13 +130,12 @@ def command(main: Main) -> Main:
     return run
 
 
-def interrupted(stop: KeyboardInterrupt, program: Sequence[str], words: Sequence[str]) -> str:
+def interrupted(stop: Interrupted, program: Sequence[str], words: Sequence[str]) -> str:
     """Where a command was interrupted, and the command to go on with."""
-    where = getattr(stop, "where", "")
-    text = f"interrupted in {where}" if where else "interrupted"
-    if not getattr(stop, "saved", False):
+    text = f"interrupted in {stop.where}" if stop.where else "interrupted"
+    if not stop.saved:
         return f"{text}: start again with '{shlex.join([*program, *words])}'"
-    option, begun = getattr(stop, "option", ""), getattr(stop, "instead", "")
+    option, begun = stop.option, stop.instead
     kept: list[str] = []
     for before, word in zip(["", *words], words, strict=False):
         if word not in (option, f"{option}={begun}") and not (before == option and word == begun):

@@ -74,9 +74,8 @@ class HistoryHook(Hook):
         self._append(
             mode="val", epoch=runner.epoch, iter=runner.iter, **{k: float(v) for k, v in (metrics or {}).items()}
         )
-        from ean_core.figures.training_curves import (
-            training_curves,  # Matplotlib: after the first epoch is early enough
-        )
+        # Matplotlib: after the first epoch is early enough
+        from ean_core.figures.training_curves import training_curves
 
         figure = training_curves(read_history(self._path), self.metric, self.unit)
         if figure is not None:

@@ -173,7 +173,7 @@ def check_entries(cfg: Config, entries: type[Entries] = Entries) -> None:
     Raises:
         UserError: There is one; the message names it, and the config's file.
     """
-    read(entries, _listed(cfg._cfg_dict), f"'{cfg.filename}': " if cfg.filename else "")
+    read(entries, cfg._cfg_dict, f"'{cfg.filename}': " if cfg.filename else "")
 
 
 def read(kind: type[T], options: Any, where: str = "") -> T:
@@ -193,18 +193,11 @@ def read(kind: type[T], options: Any, where: str = "") -> T:
         raise UserError(_in_words(error, where, list(getattr(kind, "__dataclass_fields__", ())))) from None
 
 
-def _listed(options: Any) -> Any:
-    """Lists for tuples, which a config may use alike."""
-    if isinstance(options, Mapping):
-        return {key: _listed(value) for key, value in options.items()}
-    return [_listed(value) for value in options] if isinstance(options, list | tuple) else options
-
-
 def _plain(options: Any) -> Any:
-    """Dicts for MMEngine's, whose missing attributes raise an error of their own."""
+    """Dicts for MMEngine's, whose missing attributes raise an error of their own; lists for tuples, used alike."""
     if isinstance(options, Mapping):
         return {key: _plain(value) for key, value in options.items()}
-    return [_plain(value) for value in options] if isinstance(options, list) else options
+    return [_plain(value) for value in options] if isinstance(options, list | tuple) else options
 
 
 def _in_words(error: ValidationError, where: str, known: Sequence[str]) -> str:

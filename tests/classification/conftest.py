@@ -1,14 +1,13 @@
 """Small data sets on disk, and the tools as functions on a small network."""
 
 from collections.abc import Callable, Iterator
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[2]
+from ean_testing import runs
 
 
 @pytest.fixture(scope="session")
@@ -38,17 +37,9 @@ def small() -> list[str]:
 def tool() -> Iterator[Callable[[str], Callable[[list[str]], None]]]:
     """``tool("train")`` is the ``main`` of tools/train.py."""
 
-    def load(name: str) -> Callable[[list[str]], None]:
-        spec = spec_from_file_location(f"tools_{name}", ROOT / "tools" / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module.main
-
     with pytest.MonkeyPatch.context() as patch:  # MMEngine formats the config's text at every save, which is slow
         patch.setattr("yapf.yapflib.yapf_api.FormatCode", lambda text, **_: (text, True))
-        yield load
+        yield runs.tool
 
 
 @pytest.fixture

@@ -254,11 +254,17 @@ def test_a_library_that_was_cut_off(compiled: Path, tmp_path: Path) -> None:
     assert kept.read_bytes() == compiled.read_bytes()
 
 
-def test_a_library_without_a_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
+@pytest.fixture
+def other_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What is compiled instead of our loops, into a cache of its own."""
     source = tmp_path / "loops.cpp"
-    source.write_text('extern "C" void expand() {}\n')
     monkeypatch.setattr(library, "SOURCE", source)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return source
+
+
+def test_a_library_without_a_loop(other_source: Path, said: list[str]) -> None:
+    other_source.write_text('extern "C" void expand() {}\n')
     assert library.library() is None
     (line,) = said
     assert "undefined symbol" in line
@@ -274,11 +280,8 @@ def test_several_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert made.suffix == ".so"
 
 
-def test_a_compiler_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[str]) -> None:
-    source = tmp_path / "loops.cpp"
-    source.write_text("not C++\n")
-    monkeypatch.setattr(library, "SOURCE", source)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+def test_a_compiler_that_fails_leaves_nothing(other_source: Path, said: list[str]) -> None:
+    other_source.write_text("not C++\n")
     assert library.library() is None
     assert len(said) == 1
-    assert list((tmp_path / "ean").iterdir()) == []
+    assert list((other_source.parent / "ean").iterdir()) == []

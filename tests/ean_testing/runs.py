@@ -1,12 +1,28 @@
 """Runs of the tools in one process."""
 
 from collections.abc import Callable
+from functools import cache
+from importlib.util import module_from_spec, spec_from_file_location
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+ROOT = Path(__file__).resolve().parents[2]
 _numbers = count()
+
+
+@cache
+def tool(name: str) -> Callable[[list[str]], None]:
+    """The ``main`` of a tool."""
+    spec = spec_from_file_location(f"tools_{name}", ROOT / "tools" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    main: Callable[[list[str]], None] = module.main
+    return main
 
 
 def new_name() -> str:

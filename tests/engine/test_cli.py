@@ -13,6 +13,7 @@ from mmengine.registry import Registry
 
 from ean_core.engine.cli import add_config_options, command, config_of, interrupted, make_parser
 from ean_core.errors import UserError, building
+from ean_core.stopping import Interrupted
 
 
 def ends_with(error, argv=()):
@@ -105,7 +106,7 @@ def test_interrupt(capsys):
     ],
 )  # fmt: skip
 def test_how_to_go_on(words, noted, said):
-    stop = KeyboardInterrupt()
+    stop = Interrupted()
     if noted:
         vars(stop).update({"where": "", "saved": True, "option": "--resume", "instead": ""} | noted)
     assert interrupted(stop, ["python", "t.py"], words.split()) == said

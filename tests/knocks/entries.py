@@ -11,8 +11,9 @@ from mmengine.config import Config
 from mmengine.runner import EpochBasedTrainLoop
 
 from ean_core.search import cell_training
+from ean_testing.runs import tool
 from knocks.answers import run_tool
-from knocks.runs import PROGRAMS, ROOT, tool
+from knocks.runs import PROGRAMS, ROOT
 from knocks.world import World
 
 VALUES = ("abc", "1.5", "None", "3", "0", "-1", "[]", "{}", "nan", "True", "1e30", "x" * 3000)

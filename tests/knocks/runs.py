@@ -4,8 +4,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from functools import cache
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
@@ -13,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ean_core.checkpoint import read_checkpoint
+from ean_testing.runs import tool
 from knocks.answers import Answer, Fault, judged
 from knocks.forked import Child, Ended
 
@@ -74,18 +73,6 @@ PROGRAMS = {
         ("--toy",),
     ),
 }  # fmt: skip
-
-
-@cache
-def tool(name: str) -> Callable[[list[str]], None]:
-    """The ``main`` of a tool."""
-    spec = spec_from_file_location(f"tools_{name}", ROOT / "tools" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    main: Callable[[list[str]], None] = module.main
-    return main
 
 
 def make_data(root: Path) -> Path:
