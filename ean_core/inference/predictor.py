@@ -23,8 +23,9 @@ from ean_core.engine.config import read_config
 from ean_core.engine.loading import load_model
 from ean_core.engine.models import build_model
 from ean_core.errors import UserError
+from ean_core.inference.admission import check_model
 from ean_core.inference.images import Picture, read_image, to_rgb
-from ean_core.inference.stored_config import building_stored, check_model, stored_config
+from ean_core.inference.stored_config import building_stored, stored_config
 
 Source = str | os.PathLike[str] | Image.Image | NDArray[Any]
 

@@ -14,7 +14,7 @@ from ean_core import load_config
 from ean_core.cells import Genotype
 from ean_core.engine import DropPathHook
 from ean_core.engine.models import build_model
-from ean_core.inference.stored_config import check_types
+from ean_core.inference.admission import check_types
 
 CONFIG = "configs/cls/att_darts_cifar10.py"
 NETWORK: dict[str, Any] = {

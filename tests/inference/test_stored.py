@@ -14,7 +14,8 @@ from mmengine.config import Config
 
 from ean_core.errors import UserError
 from ean_core.inference import load
-from ean_core.inference.stored_config import check_types, parse_config, stored_config
+from ean_core.inference.admission import check_types
+from ean_core.inference.stored_config import parse_config, stored_config
 from ean_testing.checkpoints import CLS, SEG, classification_config, save, segmentation_config
 
 
