@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from types import FrameType
 from typing import Any
 
@@ -177,12 +178,23 @@ def running(
 
 
 def launched_rank() -> int:
-    """The number of this process among those that torchrun has started, also before they are connected."""
-    return int(os.environ.get("RANK", 0)) if "LOCAL_RANK" in os.environ else 0
+    """The number of this process among those that torchrun or srun has started, also before they are connected."""
+    if "LOCAL_RANK" in os.environ:
+        return int(os.environ.get("RANK", 0))
+    return int(os.environ.get("SLURM_PROCID", 0)) if by_slurm() else 0
+
+
+def by_slurm() -> bool:
+    """Whether the command line says so; programs that have nothing to do with each other have Slurm's variables too."""
+    return any(
+        now == "--launcher=slurm" or (before, now) == ("--launcher", "slurm") for before, now in pairwise(sys.argv)
+    )
 
 
 def _in_company() -> bool:
-    return int(os.environ.get("WORLD_SIZE", 1)) > 1 and "LOCAL_RANK" in os.environ
+    if "LOCAL_RANK" in os.environ:
+        return int(os.environ.get("WORLD_SIZE", 1)) > 1
+    return by_slurm() and int(os.environ.get("SLURM_NTASKS", 1)) > 1
 
 
 def _has_others(error: Exception) -> bool:

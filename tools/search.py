@@ -18,11 +18,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--steps", type=int, help="of a search of schemes (default: the config's)")
     parser.add_argument("--amp", action="store_true", help="mixed precision (bfloat16 in a search of cells)")
+    parser.add_argument("--engine", help="evaluate candidates on: local, ray or ray://HOST:PORT (docs/cluster.md)")
     parser.add_argument("--resume", action="store_true", help="continue the search in the work directory")
     args = parser.parse_args(argv)
     passed_on = ["--toy"] if args.toy else []
     passed_on += ["--data-root", args.data_root] if args.data_root else []
-    run_search(config_of(args), args.strategy, args.steps, args.resume, passed_on)
+    run_search(config_of(args), args.strategy, args.steps, args.resume, passed_on, args.engine)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from mmengine.config import Config, DictAction
 from ean_core.engine.config import load_config
 from ean_core.errors import UserError, shortened
 from ean_core.memory import keep_freed_memory
-from ean_core.stopping import PATIENCE, Interrupted, asked, handling_signals, launched_rank
+from ean_core.stopping import PATIENCE, Interrupted, asked, by_slurm, handling_signals, launched_rank
 
 Main = Callable[[Sequence[str] | None], None]
 BUG = "bug: this is no mistake of yours. Please report it with the lines above and what 'python tools/doctor.py' prints"
@@ -58,7 +58,8 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-root", help="folder of your own data in the task's layout")
     parser.add_argument("--classes", help="text file with the class names, one a line")
     parser.add_argument("--work-dir", help="where everything is written (default: work_dirs/CONFIG)")
-    parser.add_argument("--launcher", choices=["none", "pytorch"], default="none", help="pytorch: under torchrun")
+    launchers = ["none", "pytorch", "slurm"]
+    parser.add_argument("--launcher", choices=launchers, default="none", help="pytorch: under torchrun; slurm: srun")
     parser.add_argument(
         "--cfg-options", nargs="+", action=ConfigOptions, default={}, metavar="KEY=VALUE", help="change config entries"
     )
@@ -149,6 +150,8 @@ def _typed(main: Main, argv: Sequence[str] | None) -> tuple[list[str], list[str]
         return ["python", main.__code__.co_filename], list(argv)  # called by another program
     processes = os.environ.get("LOCAL_WORLD_SIZE")
     start = ["torchrun", f"--nproc_per_node={processes}"] if processes else ["python"]
+    if by_slurm() and "SLURM_NTASKS" in os.environ:
+        start = ["srun", f"--ntasks={os.environ['SLURM_NTASKS']}", "python"]
     return [*start, sys.argv[0]], sys.argv[1:]
 
 

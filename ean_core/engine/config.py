@@ -46,7 +46,7 @@ def load_config(
         work_dir: Where everything is written; ``work_dirs/CONFIG`` by default.
         pretrained: Weights of the backbone: a file, or ``"torchvision"``.
         amp: Mixed precision (bfloat16 on a CPU).
-        launcher: ``"pytorch"`` under ``torchrun``.
+        launcher: ``"pytorch"`` under ``torchrun``, ``"slurm"`` under ``srun``.
         options: Further changes, by dotted name: ``{"train_cfg.max_epochs": 3}``.
 
     Raises:

@@ -21,6 +21,7 @@ from torch import distributed, nn
 from ean_core.checkpoint import read_checkpoint
 from ean_core.engine.amp import CPUAmpOptimWrapper
 from ean_core.engine.loading import load_model, notes_removed, resuming
+from ean_core.engine.slurm import enter_slurm
 from ean_core.errors import UserError, building, shortened
 
 
@@ -113,7 +114,9 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def build_runner(cfg: Config) -> EANRunner:
-    """Build the runner of a config, in one process or under ``torchrun`` (``cfg.launcher = "pytorch"``).
+    """Build the runner of a config, in one process or one of several (``cfg.launcher``).
+
+    ``"pytorch"`` is under ``torchrun``; ``"slurm"``, under ``srun``, becomes it.
 
     Without a GPU the processes talk through gloo, which MMEngine's own set-up cannot do. A supernet's disconnected
     stages leave parameters without gradient, which distributed training is told here.
@@ -123,6 +126,9 @@ def build_runner(cfg: Config) -> EANRunner:
     if any(getattr(hook, "leaves_parameters_unused", False) for hook in hooks):
         cfg.find_unused_parameters = True
     if cfg.get("launcher", "none") != "none":
+        if cfg.launcher == "slurm":
+            enter_slurm()
+            cfg.launcher = "pytorch"
         if "LOCAL_RANK" not in os.environ:
             raise UserError("--launcher pytorch needs torchrun: torchrun --nproc_per_node=2 tools/train.py ...")
         if cuda:

@@ -119,6 +119,15 @@ class Model(Part):
     data_preprocessor: Options | None = None
 
 
+class Workers(Part):
+    """``engine``: what a task of ``--engine`` may use."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    workers: Positive | None = None
+    cpus: Positive | None = None
+    gpus: Rate = 0.0
+
+
 class Epochs(TrainLoop):
     """``train_cfg`` of a task that counts epochs."""
 
@@ -152,6 +161,7 @@ class Entries(Part):
     env_cfg: Environment = Environment()
     visualizer: Options | None = None
     search: Options = {}
+    engine: Workers | None = None
     toy: Options | None = None
     custom_imports: Options | None = None
     work_dir: str | Path | None = None
