@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,14 +10,16 @@ import torch
 from torch import nn
 
 from ean_core.scheme import ConnectionScheme
+from ean_core.strategies.advantage import Running
 from ean_core.strategies.base import BestSeen, drop_failed, from_bits, seeded, to_bits
 
 
 class ENAS:
     """A bit depends on the bits of all earlier blocks: ``p(a) = prod_i p(a_i | a_1, ..., a_{i-1})``.
 
-    Deviations from ENAS: the search space is ours (one bit per block), and the supernet is trained beforehand, as in
-    the EAN paper, not in turn with the controller.
+    Deviations from ENAS: the search space is ours (one bit per block); the supernet is trained beforehand, as in the
+    EAN paper, not in turn with the controller; and rewards are divided by their moving deviation
+    (:class:`~ean_core.strategies.advantage.Running`), so that the entropy bonus weighs the same in any unit of theirs.
 
     Args:
         blocks: Number of blocks of each stage; ``m`` in all.
@@ -25,8 +28,8 @@ class ENAS:
         lr: Adam; 3.5e-4 in ENAS.
         temperature: Divides the logits; 5 in ENAS.
         tanh_constant: Logits are ``c tanh(logits / temperature)``; 2.5 in ENAS.
-        entropy: Weight of the entropy bonus; 1e-4 in ENAS.
-        baseline_decay: Of the moving average of rewards; 0.95, as in the policy gradient.
+        entropy: Weight of the entropy bonus, in deviations of the reward; 1e-4 in ENAS.
+        baseline_decay: Of the moving averages; 0.95, as in the policy gradient.
     """
 
     def __init__(
@@ -50,8 +53,8 @@ class ENAS:
             nn.init.uniform_(parameter, -0.1, 0.1, generator=self.generator)  # as ENAS
         self.optimizer = torch.optim.Adam(self.controller.parameters(), lr)
         self.temperature, self.tanh_constant = temperature, tanh_constant
-        self.entropy, self.baseline_decay = entropy, baseline_decay
-        self.baseline: float | None = None
+        self.entropy = entropy
+        self.rewards, self.entropies = Running(baseline_decay), Running(baseline_decay)
         self.seen = BestSeen()
 
     def ask(self, n: int) -> list[ConnectionScheme]:
@@ -69,15 +72,16 @@ class ENAS:
     def tell(self, schemes: Sequence[ConnectionScheme], rewards: Sequence[float]) -> None:
         """One step of REINFORCE."""
         self.seen.update(schemes, rewards)
-        schemes, returns = drop_failed(schemes, rewards)
+        schemes, _ = drop_failed(schemes, rewards)
         if not schemes:
             return
+        raw = torch.tensor([float(r) for r in rewards if math.isfinite(r)], dtype=torch.float64)
         _, log_p, entropy = self._unroll(len(schemes), given=to_bits(schemes))
-        returns = returns + self.entropy * entropy.detach()
-        mean = float(returns.mean())
-        decay = self.baseline_decay
-        self.baseline = mean if self.baseline is None else decay * self.baseline + (1 - decay) * mean
-        loss = -((returns - self.baseline) * log_p.sum(1)).mean()
+        bonus = entropy.detach().double()
+        self.rewards.update(raw)
+        self.entropies.update(bonus)
+        advantage = self.rewards.standard(raw) + self.entropy * (bonus - (self.entropies.mean or 0.0))  # (n,)
+        loss = -(advantage.float() * log_p.sum(1)).mean()
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -92,12 +96,13 @@ class ENAS:
             return from_bits(self._unroll(1)[0], self.blocks)[0]
 
     def state_dict(self) -> dict[str, Any]:
-        """Network, optimizer, baseline and generator."""
+        """Network, optimizer, averages and generator."""
         return {
             "controller": self.controller.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "seen": self.seen.state_dict(),
-            "baseline": self.baseline,
+            "rewards": self.rewards.state_dict(),
+            "entropies": self.entropies.state_dict(),
             "generator": self.generator.get_state(),
         }
 
@@ -105,7 +110,8 @@ class ENAS:
         """Continue from a state."""
         self.controller.load_state_dict(state["controller"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.baseline = state["baseline"]
+        self.rewards.load_state_dict(state["rewards"])
+        self.entropies.load_state_dict(state["entropies"])
         self.seen.load_state_dict(state["seen"], self.blocks)
         self.generator.set_state(state["generator"])
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from ean_core.scheme import ConnectionScheme
+from ean_core.strategies.advantage import build_advantage
 from ean_core.strategies.base import BestSeen, drop_failed, from_bits, seeded, to_bits
 from ean_core.strategies.controller import Controller
 from ean_core.strategies.replay import ReplayBuffer
@@ -15,11 +17,15 @@ from ean_core.strategies.rnd import Curiosity
 
 
 class PolicyGradient:
-    """The authors' strategy. Every default is the value in their released code (``search_imagent/EAN_search.py``).
+    """The authors' strategy. Every number is the value in their released code (``search_imagent/EAN_search.py``).
 
     Where that code departs from the paper, this follows the paper, a scheme at a time: every scheme has its own
     curiosity bonus, replayed rows keep their order, the buffer holds the rewards that the baseline was made of, and
     clipping (which the paper does not have) is off.
+
+    One thing differs from both: rewards are divided by their moving deviation, and bonuses by their moving average
+    (:class:`~ean_core.strategies.advantage.Normalised`). The authors' numbers suit rewards in percent; on fractions
+    their bonus drowns the reward. ``advantage="authors"`` is theirs.
 
     Args:
         blocks: Number of blocks of each stage; ``m`` in all.
@@ -28,15 +34,21 @@ class PolicyGradient:
         hidden: Width of the controller; 50.
         input_size: Zeros that it is fed; 20.
         temperature: Divides its logits; 5.
-        curiosity: Weight of the bonus; 1. 0 switches it off.
+        curiosity: Weight of the bonus, in deviations of the reward (in its unit with ``advantage="authors"``); 1.
+            0 switches it off.
         curiosity_hidden: Width of the two networks of the bonus; 32.
         curiosity_lr: Adam, predictor; 5e-2.
-        baseline_decay: Of the moving average of rewards; 0.95.
+        baseline_decay: Of the moving average of rewards, and of what they are normalised by; 0.95.
         replay_size: Past steps that are kept; 30.
         replay_start: The first step (from 0) after which one is replayed; 10.
         replay_weight: Of the replay loss; 0.1. 0 switches it off.
         clip: Clip the importance ratio to ``1 +- clip`` as PPO does (Schulman et al., arXiv 1707.06347). ``None``, as
             in the paper; the released code has 0.1, applied to two sums instead of to each term.
+        advantage: ``"normalised"``: rewards times a factor, plus an offset, give the same search. ``"authors"``: as in
+            the paper.
+
+    Raises:
+        UserError: Another ``advantage``.
     """
 
     def __init__(
@@ -56,6 +68,7 @@ class PolicyGradient:
         replay_start: int = 10,
         replay_weight: float = 0.1,
         clip: float | None = None,
+        advantage: str = "normalised",
     ) -> None:
         self.blocks = tuple(blocks)
         m = sum(blocks)
@@ -64,9 +77,8 @@ class PolicyGradient:
             self.rnd = Curiosity(m, curiosity_hidden, curiosity_lr)
         self.optimizer = torch.optim.Adam(self.controller.parameters(), lr)
         self.buffer = ReplayBuffer(replay_size)
-        self.curiosity, self.baseline_decay = curiosity, baseline_decay
+        self.advantage, self.curiosity = build_advantage(advantage, curiosity, baseline_decay), curiosity
         self.replay_start, self.replay_weight, self.clip = replay_start, replay_weight, clip
-        self.baseline: float | None = None
         self.seen = BestSeen()
         self.step = 0
 
@@ -76,7 +88,7 @@ class PolicyGradient:
         return from_bits(torch.rand(n, len(p), generator=self.generator) < p, self.blocks)
 
     def notes(self, schemes: Sequence[ConnectionScheme]) -> list[dict[str, float]]:
-        """Of every scheme the mean probability ``p`` of its bits (Fig. 5) and its curiosity bonus."""
+        """Of every scheme the mean probability ``p`` of its bits (Fig. 5) and its curiosity bonus, as it is."""
         bits = to_bits(schemes)
         with torch.no_grad():
             p = self.controller.log_probs(bits).exp().mean(1)
@@ -86,25 +98,23 @@ class PolicyGradient:
     def tell(self, schemes: Sequence[ConnectionScheme], rewards: Sequence[float]) -> None:
         """Reward and bonus, baseline, one step of Eq. 5, one replayed step of Eq. 8."""
         self.seen.update(schemes, rewards)
-        schemes, returns = drop_failed(schemes, rewards)
+        schemes, _ = drop_failed(schemes, rewards)
         if not schemes:
             return
         bits = to_bits(schemes)  # (n, m)
-        returns = returns + self.curiosity * self.rnd.bonus(bits)  # (n,), Eq. 7: what the search maximises
+        raw = torch.tensor([float(r) for r in rewards if math.isfinite(r)], dtype=torch.float64)  # (n,)
+        bonus = self.rnd.bonus(bits)  # (n,)
         self.rnd.learn(bits)
-
-        mean = float(returns.mean())
-        decay = self.baseline_decay
-        self.baseline = mean if self.baseline is None else decay * self.baseline + (1 - decay) * mean
+        self.advantage.update(raw, bonus)
 
         log_p = self.controller.log_probs(bits)  # (n, m)
-        self.buffer.add(bits, log_p.exp(), returns)
-        self._descend(reinforce_loss(log_p, returns - self.baseline))
+        self.buffer.add(bits, log_p.exp(), raw, bonus)
+        self._descend(reinforce_loss(log_p, self.advantage(raw, bonus)))
 
         if self.step >= self.replay_start and self.replay_weight:
             old = self.buffer.sample(self.generator)
             log_p = self.controller.log_probs(old.bits)
-            loss = replay_loss(log_p, old.probs, old.rewards - self.baseline, self.clip)
+            loss = replay_loss(log_p, old.probs, self.advantage(old.rewards, old.bonus), self.clip)
             self._descend(self.replay_weight * loss)
         self.step += 1
 
@@ -117,7 +127,7 @@ class PolicyGradient:
         return from_bits(self.controller.probabilities()[None] > 0.5, self.blocks)[0]
 
     def state_dict(self) -> dict[str, Any]:
-        """Networks, optimizers, buffer, baseline, step and generator."""
+        """Networks, optimizers, buffer, averages, step and generator."""
         return {
             "controller": self.controller.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -125,17 +135,17 @@ class PolicyGradient:
             "buffer": self.buffer.state_dict(),
             "generator": self.generator.get_state(),
             "seen": self.seen.state_dict(),
-            "baseline": self.baseline,
+            "advantage": self.advantage.state_dict(),
             "step": self.step,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state."""
-        for name in ("controller", "optimizer", "rnd", "buffer"):
+        for name in ("controller", "optimizer", "rnd", "buffer", "advantage"):
             getattr(self, name).load_state_dict(state[name])
         self.seen.load_state_dict(state["seen"], self.blocks)
         self.generator.set_state(state["generator"])
-        self.baseline, self.step = state["baseline"], state["step"]
+        self.step = state["step"]
 
     def _descend(self, loss: torch.Tensor) -> None:
         self.optimizer.zero_grad()
@@ -148,7 +158,7 @@ def reinforce_loss(log_p: torch.Tensor, advantage: torch.Tensor) -> torch.Tensor
 
     Args:
         log_p: Log-probability of every bit, (n, m).
-        advantage: Reward minus baseline, (n,).
+        advantage: Reward and bonus against those of late, (n,).
     """
     return -(advantage[:, None] * log_p).sum(1).mean()
 
@@ -164,7 +174,7 @@ def replay_loss(
     Args:
         log_p: Log-probability of every bit now, (n, m).
         old_p: Its probability when the scheme was drawn, (n, m).
-        advantage: Reward minus today's baseline, (n,).
+        advantage: Reward and bonus of that day against today's, (n,).
         clip: Half-width of the interval around 1, or ``None``.
     """
     ratio = log_p.exp() / old_p  # (n, m)

@@ -1,4 +1,4 @@
-"""The replay buffer: the schemes of past steps, each with its own probabilities and reward."""
+"""The replay buffer: the schemes of past steps, each with its own probabilities, reward and bonus."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ class Entry:
     Attributes:
         bits: The schemes, (n, m).
         probs: The probability that the controller of that time gave each bit, (n, m).
-        rewards: The rewards, curiosity included, (n,).
+        rewards: The rewards as they were told, (n,): what they are worth is a matter of today's averages.
+        bonus: The curiosity bonuses of that time, (n,).
     """
 
     bits: torch.Tensor
     probs: torch.Tensor
     rewards: torch.Tensor
+    bonus: torch.Tensor
 
 
 class ReplayBuffer:
@@ -34,9 +36,9 @@ class ReplayBuffer:
     def __init__(self, size: int = 30) -> None:
         self.entries: deque[Entry] = deque(maxlen=size)
 
-    def add(self, bits: torch.Tensor, probs: torch.Tensor, rewards: torch.Tensor) -> None:
-        """Remember a step: (n, m), (n, m), (n,)."""
-        self.entries.append(Entry(bits, probs.detach(), rewards.detach()))
+    def add(self, bits: torch.Tensor, probs: torch.Tensor, rewards: torch.Tensor, bonus: torch.Tensor) -> None:
+        """Remember a step: (n, m), (n, m), (n,), (n,)."""
+        self.entries.append(Entry(bits, probs.detach(), rewards.detach(), bonus.detach()))
 
     def sample(self, generator: torch.Generator) -> Entry:
         """One past step, drawn uniformly."""

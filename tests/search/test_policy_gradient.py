@@ -1,12 +1,14 @@
 """The gradients of Eqs. 5 and 8, curiosity, the buffer, and whole searches on an enumerable reward."""
 
 from itertools import product
+from typing import Any
 
 import pytest
 import torch
 from torch.testing import assert_close
 
 from ean_core.scheme import ConnectionScheme
+from ean_core.strategies.advantage import Authors
 from ean_core.strategies.base import to_bits
 from ean_core.strategies.controller import Controller
 from ean_core.strategies.policy_gradient import PolicyGradient, reinforce_loss, replay_loss
@@ -94,13 +96,14 @@ def test_buffer_keeps_each_scheme_with_its_own_values() -> None:
     buffer, told = ReplayBuffer(30), []
     for step in range(40):
         bits = random_bits(3, seed=3 * step)
-        told.append((bits, bits * 0.5 + step, bits.sum(1) + step))  # rows that can be recognised
+        told.append((bits, bits * 0.5 + step, bits.sum(1) + step, bits.sum(1) - step))  # rows that can be recognised
         buffer.add(*told[-1])
     assert len(buffer.entries) == 30
-    for entry, (bits, probs, rewards) in zip(buffer.entries, told[10:], strict=True):
+    for entry, (bits, probs, rewards, bonus) in zip(buffer.entries, told[10:], strict=True):
         assert torch.equal(entry.bits, bits)
         assert torch.equal(entry.probs, probs)
         assert torch.equal(entry.rewards, rewards)
+        assert torch.equal(entry.bonus, bonus)
     again = ReplayBuffer()
     again.load_state_dict(buffer.state_dict())
     drawn = [b.sample(torch.Generator().manual_seed(7)) for b in (buffer, again)]
@@ -118,7 +121,8 @@ def test_the_strategy_remembers_what_it_was_told_with_the_probabilities_of_that_
         for j, scheme in enumerate(asked):
             assert entry.bits[j].tolist() == [float(b) for b in scheme]
             assert_close(entry.probs[j], torch.stack([table[i, int(b)] for i, b in enumerate(scheme)]))
-            assert_close(float(entry.rewards[j]), reward(scheme) + bonus[j], rtol=1e-5, atol=1e-5)
+            assert float(entry.rewards[j]) == reward(scheme)
+            assert_close(float(entry.bonus[j]), bonus[j], rtol=1e-5, atol=1e-5)
 
 
 def test_bonus_falls_for_what_is_repeated_and_stays_larger_for_the_new() -> None:
@@ -137,17 +141,18 @@ def test_bonus_falls_for_what_is_repeated_and_stays_larger_for_the_new() -> None
     assert_close(both, torch.cat([rnd.bonus(old), rnd.bonus(new)]))  # a scheme at a time
 
 
-def test_baseline_is_a_moving_average_of_reward_and_bonus() -> None:
-    strategy, expected = PolicyGradient(BLOCKS, seed=0), None
+def test_the_authors_baseline_is_a_moving_average_of_reward_and_bonus() -> None:
+    strategy, expected = PolicyGradient(BLOCKS, seed=0, advantage="authors"), None
     for _ in range(3):
         asked = strategy.ask(3)
         mean = sum(reward(s) + n["curiosity"] for s, n in zip(asked, strategy.notes(asked), strict=True)) / 3
         strategy.tell(asked, [reward(s) for s in asked])
         expected = mean if expected is None else 0.95 * expected + 0.05 * mean
-        assert strategy.baseline == pytest.approx(expected, rel=1e-5)
+        assert isinstance(strategy.advantage, Authors)
+        assert strategy.advantage.baseline == pytest.approx(expected, rel=1e-5)
 
 
-def converged(seed: int, steps: int, **options: float) -> tuple[ConnectionScheme, int, float]:
+def converged(seed: int, steps: int, **options: Any) -> tuple[ConnectionScheme, int, float]:
     """The answer of a search, the step from which the mean of p exceeds 0.9, and that mean at the end."""
     strategy, means = PolicyGradient(BLOCKS, seed=seed, **options), []
     for _ in range(steps):
@@ -157,12 +162,13 @@ def converged(seed: int, steps: int, **options: float) -> tuple[ConnectionScheme
     return strategy.best(), max(i for i, p in enumerate([0.0, *means]) if p < 0.9), sum(means[-5:]) / 5
 
 
-def test_finds_the_optimum_of_4096_schemes_and_converges_later_with_curiosity() -> None:
+@pytest.mark.parametrize(("form", "least"), [("authors", 0.95), ("normalised", 0.8)])
+def test_finds_the_optimum_of_4096_schemes_and_converges_later_with_curiosity(form: str, least: float) -> None:
     everything = [ConnectionScheme.parse("".join(bits), BLOCKS) for bits in product("01", repeat=M)]
     assert max(everything, key=reward) == OPTIMUM
-    curious = [converged(seed, 150) for seed in range(10)]
-    assert [answer for answer, _, _ in curious] == [OPTIMUM] * 10
-    assert min(mean for _, _, mean in curious) > 0.95
-    plain = [converged(seed, 60, curiosity=0.0) for seed in range(10)]
+    curious = [converged(seed, 150, advantage=form) for seed in range(5)]
+    assert [answer for answer, _, _ in curious] == [OPTIMUM] * 5
+    assert min(mean for _, _, mean in curious) > least
+    plain = [converged(seed, 60, advantage=form, curiosity=0.0) for seed in range(5)]
     assert min(mean for _, _, mean in plain) > 0.9
     assert sum(step for _, step, _ in plain) < sum(step for _, step, _ in curious)
