@@ -53,18 +53,20 @@ def run_bottleneck(
         if isinstance(attention, SGE):
             mask = way.similarity_(branch.u, weight, bias, attention)
         elif isinstance(attention, ChannelAttention):
-            mask, state = _mask(attention, way.squeeze_(branch.u, weight, bias), state, way)
+            mask, state = channel_mask(attention, way.squeeze_(branch.u, weight, bias), state, way)
         return Branch(branch.u, mask), state
 
-    u = _channels_last(block.conv2(way.project(x, block.conv1.weight, block.conv1.bias)))
+    u = channels_last(block.conv2(way.project(x, block.conv1.weight, block.conv1.bias)))
     (u, mask), state = connect(recalibrate, gate, Branch(u), state)
     if mask is None:
         u.relu_()
-    identity = x if block.downsample is None else _channels_last(block.downsample(x))
+    identity = x if block.downsample is None else channels_last(block.downsample(x))
     return way.expand(identity, u, weight, bias, mask), state
 
 
-def _mask(attention: ChannelAttention, y: torch.Tensor, state: State, way: ModuleType) -> tuple[torch.Tensor, State]:
+def channel_mask(
+    attention: ChannelAttention, y: torch.Tensor, state: State, way: ModuleType
+) -> tuple[torch.Tensor, State]:
     """The mask (N, C) from the means ``y`` (N, C)."""
     perceptron = getattr(attention, "perceptron", None)
     if perceptron is None or way is plain:
@@ -118,5 +120,6 @@ def add_perceptron(attention: Attention) -> None:
         attention.perceptron = Perceptron([(of_y[0], of_y[2]), (of_h[0], of_h[2])], double=slice(2 * c, 3 * c))
 
 
-def _channels_last(x: torch.Tensor) -> torch.Tensor:
+def channels_last(x: torch.Tensor) -> torch.Tensor:
+    """``x`` with its channels last in memory, as the loops read it."""
     return x.contiguous(memory_format=torch.channels_last)

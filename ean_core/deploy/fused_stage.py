@@ -48,7 +48,7 @@ class FusedStage(Stage):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(N, C_in, H, W) -> (N, C, H', W'), channels-last."""
         x = x.contiguous(memory_format=torch.channels_last)
-        way = self._way(x)
+        way = self.way(x)
         if way is operators and self.blocks[0].downsample is None:
             x = x.clone()  # the loops write into their input, and this one is not the stage's own
         state: State = None
@@ -62,7 +62,8 @@ class FusedStage(Stage):
                 x, state = run_block(block, attention, gate, x, state)
         return x
 
-    def _way(self, x: torch.Tensor) -> ModuleType:
+    def way(self, x: torch.Tensor) -> ModuleType:
+        """What computes its blocks for this input: the compiled loops (``operators``), or torch (``plain``)."""
         if x.dtype != torch.float32 or x.device.type != "cpu" or not self.even:
             return plain
         watched = torch.jit.is_tracing() or torch.compiler.is_exporting() or torch.is_autocast_enabled("cpu")

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from ean_core.attention import State
@@ -16,6 +14,7 @@ from ean_core.errors import UserError
 from ean_core.plug.connect import connect
 from ean_core.plug.pluggable import Pluggable, Step, Walkable
 from ean_core.plug.plugged import Plugs
+from ean_core.plug.replay import Bits, Replay
 from ean_core.scheme import ConnectionScheme
 
 Outputs = tuple[torch.Tensor, ...]
@@ -38,122 +37,146 @@ def forward_schemes(
     Yields:
         A scheme and what the network returns, in the order of the tree of the schemes' bits.
     """
-    for scheme in schemes:
-        ConnectionScheme.parse(scheme, network.blocks)
-    if isinstance(network, Walkable):
-        steps = [step for step in network.connections() if step.stage <= max(network.out_indices)]
-        yield from _walk(steps, 0, network.out_indices, network.begin(x), None, (), list(schemes))
-    elif isinstance(network, Plugs):
-        yield from _replay(network, x, schemes)
-    else:
+    yield from Walk(network)(lambda: x, schemes)
+
+
+class Walk:
+    """:func:`forward_schemes` for one input again and again: what the first blocks give is kept from call to call.
+
+    Kept is what lies behind the first ``d`` blocks, for as large a ``d`` as all ``2^d`` ways to connect these fit into
+    the memory. It is forgotten when a parameter or buffer has changed since.
+
+    Args:
+        network: A supernet in evaluation mode.
+        memory: Bytes for what is kept.
+        steps: Other ways to compute the network's blocks than ``network.connections()``.
+    """
+
+    def __init__(self, network: Pluggable, memory: float = 0, steps: Sequence[Step] | None = None) -> None:
+        self.network, self.memory, self.steps = network, memory, steps
+        self._weights: list[tuple[int, int]] = []
+        self._walk: _Tree | Replay | None = None
+
+    def __call__(
+        self, begin: Callable[[], torch.Tensor], schemes: Sequence[ConnectionScheme]
+    ) -> Iterator[tuple[ConnectionScheme, Any]]:
+        """The outputs for different schemes, those with a common beginning together.
+
+        Args:
+            begin: Gives the input, which must be the same at every call; called only where it is needed.
+            schemes: Different schemes.
+        """
+        for scheme in schemes:
+            ConnectionScheme.parse(scheme, self.network.blocks)
+        module = self.network.network
+        weights = [
+            (t.data_ptr(), t._version) for t in (*module.parameters(), *module.buffers()) if not t.is_inference()
+        ]
+        if self._walk is None or weights != self._weights:
+            self._walk, self._weights = self._new(), weights
+        yield from self._walk(begin, schemes)
+
+    def _new(self) -> _Tree | Replay:
+        network = self.network
+        if isinstance(network, Walkable):
+            steps = self.steps or network.connections()
+            steps = [step for step in steps if step.stage <= max(network.out_indices)]
+            return _Tree(steps, network.begin, network.out_indices, self.memory)
+        if isinstance(network, Plugs):
+            return Replay(network, self.memory)
         raise UserError(f"{type(network).__name__} has no steps to walk along: see ean_core.plug.pluggable.Walkable")
 
 
-def _walk(
-    points: Sequence[Step],
-    i: int,
-    out_indices: Sequence[int],
-    x: torch.Tensor,
-    state: State,
-    outs: Outputs,
-    schemes: list[ConnectionScheme],
-) -> Iterator[tuple[ConnectionScheme, Outputs]]:
-    """From point ``i`` on: the schemes agree on all points before it. One activation a level is kept."""
-    if i == len(points):
-        yield from ((scheme, outs) for scheme in schemes)
-        return
-    point = points[i]
-    last = i + 1 == len(points) or points[i + 1].stage != point.stage
-    identity, branch = point.split(x)
-    for gate in (False, True):
-        chosen = [scheme for scheme in schemes if scheme.bits[i] is gate]
-        if not chosen:
-            continue
-        recalibrated, after = connect(point.attention, gate, branch, state)
-        y = point.join(identity, recalibrated)
-        done = (*outs, y) if last and point.stage in out_indices else outs
-        yield from _walk(points, i + 1, out_indices, y, None if last else after, done, chosen)
+class _Node(NamedTuple):
+    """What is known behind some blocks: the activation, the attention's state, and the outputs of finished stages."""
+
+    x: torch.Tensor
+    state: State
+    outs: Outputs
 
 
-def _replay(
-    plugs: Plugs, x: torch.Tensor, schemes: Sequence[ConnectionScheme]
-) -> Iterator[tuple[ConnectionScheme, Any]]:
-    """Forward passes in which what ends before the first difference to the pass before is not computed again."""
-    memory = _Memory(plugs)
-    previous: tuple[bool, ...] = ()
-    for scheme in sorted(schemes, key=lambda scheme: scheme.bits):
-        same = sum(itertools.takewhile(bool, (a is b for a, b in zip(scheme.bits, previous, strict=False))))
-        with torch.inference_mode(False), torch.no_grad():  # whose tensors count their changes in place
-            out = memory.run(x.clone(), scheme, same)
-        previous = scheme.bits
-        yield scheme, out
+class _Tree:
+    """Blocks one after the other: schemes are ways from the root of a binary tree to its leaves.
 
-
-class _Memory:
-    """Keeps what the modules around a network's points returned, and the largest modules without points.
-
-    An output is used again if the points that it depends on are connected as before, and if nothing has changed it in
-    place since. A module that is called more than once in a pass is never left out.
-
-    Args:
-        plugs: Of a network in evaluation mode.
+    ``kept`` holds nodes by their bits; one goes when both its children are there, as nothing begins at it any more.
     """
 
-    def __init__(self, plugs: Plugs) -> None:
-        self.plugs, self.done, self.same = plugs, 0, 0
-        self.outputs: dict[nn.Module, tuple[Any, list[int], int, Any]] = {}
-        self.called: set[nn.Module] = set()
-        self.again: set[nn.Module] = set()
-        self.points = [plugs.network.get_submodule(point.name) for point in plugs.points]
-        self.parts = [part for part in _parts(plugs.network, set(self.points)) if part is not plugs]
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        begin: Callable[[torch.Tensor], torch.Tensor],
+        out_indices: Sequence[int],
+        memory: float,
+    ) -> None:
+        self.steps, self.begin, self.out_indices, self.memory = steps, begin, out_indices, memory
+        self.depth: int | None = None if memory else -1
+        self.kept: dict[Bits, _Node] = {}
+        self.met: set[Bits] = set()  # those kept now or before
+        self.used = 0
 
-    def run(self, x: torch.Tensor, scheme: ConnectionScheme, same: int) -> Any:
-        """A pass whose first ``same`` points are connected as in the last one; the network is left as it was."""
-        self.done, self.same = 0, same
-        self.called.clear()
-        before = self.plugs.scheme, self.plugs.gates
-        own = {part: part.__dict__.get("forward") for part in self.parts}
-        handles = [point.register_forward_hook(self._count) for point in self.points]
-        try:
-            self.plugs.use(scheme, list(scheme.bits))
-            self.plugs.last.clear()  # the next pass may go on with the state that a stage ends with in this one
-            for part in self.parts:
-                part.forward = partial(self._call, part, part.forward)
-            return self.plugs.network(x)
-        finally:
-            for handle in handles:
-                handle.remove()
-            for part, forward in own.items():
-                part.__dict__.pop("forward", None)
-                if forward is not None:
-                    part.forward = forward
-            self.plugs.use(*before)
+    def __call__(
+        self, begin: Callable[[], torch.Tensor], schemes: Sequence[ConnectionScheme]
+    ) -> Iterator[tuple[ConnectionScheme, Outputs]]:
+        for start, group in itertools.groupby(sorted(schemes, key=self._start), self._start):
+            node = self.kept.get(start)
+            if node is None:
+                x = begin()
+                if self.depth is None:
+                    self.depth = self._find_depth(x)
+                node = _Node(self.begin(x), None, ())
+                self._keep((), node)
+            yield from self._from(start, node, list(group))
 
-    def _count(self, *_: Any) -> None:
-        self.done += 1
+    def _start(self, scheme: ConnectionScheme) -> Bits:
+        """The longest beginning that is kept; the root's otherwise."""
+        limit = -1 if self.depth is None else self.depth
+        return next((scheme.bits[:i] for i in range(limit, 0, -1) if scheme.bits[:i] in self.kept), ())
 
-    def _call(self, module: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        if module in self.called:
-            self.again.add(module)
-        self.called.add(module)
-        if module in self.outputs and module not in self.again:
-            output, versions, done, carried = self.outputs[module]
-            if done <= self.same and versions == _versions(output):
-                self.done, self.plugs.carried = done, carried
-                return output
-        output = forward(*args, **kwargs)
-        self.outputs[module] = (output, _versions(output), self.done, self.plugs.carried)
-        return output
+    def _from(
+        self, bits: Bits, node: _Node, schemes: list[ConnectionScheme]
+    ) -> Iterator[tuple[ConnectionScheme, Outputs]]:
+        """The schemes that begin with these bits. One activation a level is held."""
+        i = len(bits)
+        if i == len(self.steps):
+            yield from ((scheme, node.outs) for scheme in schemes)
+            return
+        step = self.steps[i]
+        parts = step.split(node.x)
+        for gate in (False, True):
+            chosen = [scheme for scheme in schemes if scheme.bits[i] is gate]
+            if chosen:
+                child = self._child(i, parts, gate, node)
+                self._keep((*bits, gate), child)
+                yield from self._from((*bits, gate), child, chosen)
+        if {(*bits, False), (*bits, True)} <= self.met and bits in self.kept:
+            self.used -= _bytes(self.kept.pop(bits))
+
+    def _child(self, i: int, parts: tuple[Any, Any], gate: bool, node: _Node) -> _Node:
+        step = self.steps[i]
+        recalibrated, after = connect(step.attention, gate, parts[1], node.state)
+        y = step.join(parts[0], recalibrated)
+        last = i + 1 == len(self.steps) or self.steps[i + 1].stage != step.stage
+        outs = (*node.outs, y) if last and step.stage in self.out_indices else node.outs
+        return _Node(y, None if last else after, outs)
+
+    def _keep(self, bits: Bits, node: _Node) -> None:
+        size = _bytes(node)
+        if self.depth is not None and len(bits) <= self.depth and self.used + size <= self.memory:
+            self.kept[bits] = node
+            self.met.add(bits)
+            self.used += size
+
+    def _find_depth(self, x: torch.Tensor) -> int:
+        """How many blocks' ways to be connected have room; found with one sample, all connected. -1: none."""
+        node, found = _Node(self.begin(x[:1]), None, ()), -1
+        for i in range(len(self.steps)):  # behind the last block a scheme is at its end
+            if 2**i * _bytes(node) * len(x) <= self.memory:
+                found = i
+            node = self._child(i, self.steps[i].split(node.x), True, node)
+        return found
 
 
-def _parts(module: nn.Module, points: set[nn.Module]) -> Iterator[nn.Module]:
-    """The children that have a point among their own children, or none inside; and so in those with points deeper."""
-    for child in module.children():
-        if points.isdisjoint(child.modules()) or not points.isdisjoint(child.children()):
-            yield child
-        elif child not in points:
-            yield from _parts(child, points)
-
-
-def _versions(output: Any) -> list[int]:
-    return [t._version for t in tree_leaves(output) if isinstance(t, torch.Tensor)]
+def _bytes(node: _Node) -> int:
+    """Outputs of a stage that are also the activation count once."""
+    tensors = {id(t): t for t in tree_leaves(tuple(node)) if isinstance(t, torch.Tensor)}
+    return sum(t.nbytes for t in tensors.values())

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import statistics
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,11 +18,14 @@ from torch.utils.data import Subset
 
 from ean_core.application import Application, Outputs
 from ean_core.deploy import fuse as fuse_model
+from ean_core.deploy.fused_steps import fused_steps
 from ean_core.engine.runner import unwrap
 from ean_core.errors import UserError, building
 from ean_core.metric import ACCURACY, Metric
-from ean_core.plug import Pluggable, find_pluggable, forward_schemes
+from ean_core.plug import Pluggable, find_pluggable
+from ean_core.plug.walk import Walk
 from ean_core.scheme import ConnectionScheme
+from ean_core.search.latency_table import LatencyTable
 from ean_core.stopping import stop_if_asked
 from ean_core.timing import interleave, synchronizer
 
@@ -31,7 +35,8 @@ Batch = tuple[torch.Tensor, Any]
 class Evaluator:
     """Call it with schemes; it returns the metrics of each, equal to those of a plain evaluation of that network.
 
-    The batches stay in memory. What schemes have in common is computed once (:func:`ean_core.plug.forward_schemes`).
+    The batches stay in memory. What schemes have in common is computed once, and what the first blocks give is kept
+    from call to call (:class:`ean_core.plug.walk.Walk`).
     ``fuse`` and ``channels_last`` are the same function up to rounding, everything else is exact.
 
     Args:
@@ -47,6 +52,10 @@ class Evaluator:
             the network without attention, as the ratio of medians over this many interleaved passes of a batch.
         fuse: Fold batch norms into convolutions; not with ``calibration``.
         channels_last: Memory format of the convolutions, often faster.
+        memory: GiB for the activations that are kept; 0: none. The scores do not depend on it.
+
+    Attributes:
+        table: If set, ``latency`` is taken from it instead of being measured for every scheme.
     """
 
     def __init__(
@@ -62,6 +71,7 @@ class Evaluator:
         latency_repeats: int = 0,
         fuse: bool = False,
         channels_last: bool = False,
+        memory: float = 2.0,
     ) -> None:
         if not batches:
             raise UserError("nothing to evaluate on: there are no batches")
@@ -81,6 +91,10 @@ class Evaluator:
         self.calibration = None if calibration is None else list(calibration)
         self.latency_repeats = latency_repeats
         self.options = {"fuse": fuse, "channels_last": channels_last, "latency_repeats": latency_repeats}
+        self.table: LatencyTable | None = None
+        a_sample = memory * 2**30 / sum(len(inputs) for inputs, _ in self.batches)
+        steps = fused_steps(self._fast)
+        self._walks = [Walk(self._fast, a_sample * len(inputs), steps) for inputs, _ in self.batches]
 
     def __call__(self, schemes: Sequence[ConnectionScheme]) -> list[dict[str, float]]:
         """The metrics of every scheme."""
@@ -89,17 +103,16 @@ class Evaluator:
             found = {scheme: self._calibrated(scheme) for scheme in distinct}
         else:
             found = self._shared(distinct)
-        if self.latency_repeats:
-            for scheme in distinct:
-                found[scheme]["latency"] = self.latency(scheme)
+        for scheme in distinct if self.table or self.latency_repeats else ():
+            found[scheme]["latency"] = self.table(scheme) if self.table else self.latency(scheme)
         return [dict(found[scheme]) for scheme in schemes]
 
     @torch.inference_mode()
     def _shared(self, schemes: Sequence[ConnectionScheme]) -> dict[ConnectionScheme, dict[str, float]]:
         totals: dict[ConnectionScheme, torch.Tensor] = {}
-        for inputs, targets in self.batches:
+        for walk, (inputs, targets) in zip(self._walks, self.batches, strict=True):
             stop_if_asked()
-            for scheme, outs in forward_schemes(self._fast, self.preprocess(inputs), schemes):
+            for scheme, outs in walk(partial(self.preprocess, inputs), schemes):
                 counted = self.metric.count(self.head(outs), targets)
                 totals[scheme] = totals[scheme] + counted if scheme in totals else counted
         return {scheme: self.metric.summarise(total) for scheme, total in totals.items()}
@@ -133,19 +146,25 @@ class Evaluator:
     @torch.inference_mode()
     def latency(self, scheme: ConnectionScheme) -> float:
         """Eq. 9: ``100 (t(scheme) - t(none)) / t(none)`` in %, on the first batch."""
-        stop_if_asked()
-        x = self.preprocess(self.batches[0][0])
-        before = self._fast.scheme
+        none, slow = self.seconds([ConnectionScheme.none(scheme.blocks), scheme])
+        return 100 * (slow - none) / none
+
+    @torch.inference_mode()
+    def seconds(self, schemes: Sequence[ConnectionScheme]) -> list[float]:
+        """Of a pass of the first batch with each scheme: medians over ``latency_repeats`` passes, taken in turn."""
+        x, before = self.preprocess(self.batches[0][0]), self._fast.scheme
 
         def run(candidate: ConnectionScheme) -> None:
+            stop_if_asked()
             self._fast.set_scheme(candidate)
             self._fast.network(x)
 
-        calls = {"with": lambda: run(scheme), "without": lambda: run(ConnectionScheme.none(scheme.blocks))}
-        times = interleave(calls, self.latency_repeats, warmup=1, synchronize=synchronizer(x.device))
-        self._fast.set_scheme(before or "full")
-        slow, fast = (statistics.median(times[name]) for name in ("with", "without"))
-        return 100 * (slow - fast) / fast
+        calls = {str(i): partial(run, scheme) for i, scheme in enumerate(schemes)}
+        try:
+            times = interleave(calls, self.latency_repeats, warmup=1, synchronize=synchronizer(x.device))
+        finally:
+            self._fast.set_scheme(before or "full")
+        return [statistics.median(times[name]) for name in calls]
 
     def settings(self) -> dict[str, Any]:
         """What the scores depend on besides the checkpoint, for the score cache's key."""
@@ -153,6 +172,7 @@ class Evaluator:
             "data": _digest(self.batches),
             "calibration": None if self.calibration is None else _digest(self.calibration),
             **self.options,
+            **({"latency_table": self.table.increments} if self.table else {}),
         }
 
 

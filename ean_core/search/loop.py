@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from ean_core.errors import UserError
 from ean_core.figures import save_figure
 from ean_core.files import write_atomic
 from ean_core.scheme import ConnectionScheme
-from ean_core.search.log import Entry, SearchLog, metrics_of, score_key
+from ean_core.search.front import FRONT, PICTURE, set_front_aside, write_front
+from ean_core.search.log import SearchLog, metrics_of, score_key
 from ean_core.search.reward import Reward
 from ean_core.search.status import SearchProgress
+from ean_core.search.verdict import entry_of, scheme_file, verdict
 from ean_core.stopping import running
 from ean_core.stopping import steps as stopping_steps
 from ean_core.strategies import Strategy
@@ -25,7 +27,8 @@ from ean_core.work_dir import begin, set_aside
 
 Evaluate = Callable[[list[ConnectionScheme]], Sequence[Mapping[str, float]]]
 LOG, STATE, SCHEME, PLOT = "search.jsonl", "search_state.pth", "scheme.json", "search.png"
-FILES = (LOG, STATE, SCHEME, PLOT)
+IMPORTANCE = "importance.png"
+FILES = (LOG, STATE, SCHEME, PLOT, IMPORTANCE, FRONT, PICTURE)
 
 
 def search(
@@ -46,7 +49,9 @@ def search(
     evaluations: int | None = None,
     show: bool = True,
 ) -> dict[str, Any]:
-    """Search, and write ``search.jsonl``, ``search_state.pth``, ``scheme.json`` and ``search.png``.
+    """Search, and write ``search.jsonl``, ``search_state.pth``, ``scheme.json``, ``search.png`` and ``importance.png``.
+
+    With a reward of several aims also ``front.json``, ``front/`` and ``front.png`` (:mod:`ean_core.search.front`).
 
     Under ``torchrun`` every rank evaluates its share of a step's schemes; all tell the same rewards to equal copies
     of the strategy. A scheme is never evaluated twice. Killed at any moment and resumed, a search ends with the same
@@ -66,7 +71,7 @@ def search(
         points: The names of the network's points, if it is plugged, for the scheme file.
         resume: Continue the search in ``work_dir``; where there is none yet, begin.
         caches: Logs of other searches whose scores may be used, e.g. of an exhaustive evaluation.
-        draw: Write ``search.png``.
+        draw: Write the pictures.
         evaluations: Evaluate at most this many different schemes, the final one included: the search ends before
             a step that could exceed it. Schemes met again cost nothing. ``None``: only ``steps`` ends it.
         show: Show the progress on the terminal.
@@ -104,6 +109,7 @@ def search(
         begin()
         if not resume:
             set_aside(work_dir, FILES)
+            set_front_aside(work_dir)
         _save(strategy, work_dir / STATE, identity, 0)
     key = score_key(checkpoint, identity["settings"])
     barrier()
@@ -131,23 +137,33 @@ def search(
             for i, (scheme, value, note) in enumerate(zip(schemes, rewards, notes(schemes), strict=True)):
                 cached = str(scheme) in known
                 known.add(str(scheme))
-                log.add(_entry(step, i, scheme, value, metrics[scheme], cached, note, key))
+                log.add(entry_of(step, i, scheme, value, metrics[scheme], cached, note, key))
             log.sync()
-            strategy.tell(schemes, rewards)
+            if reward.aims and hasattr(strategy, "tell_aims"):
+                strategy.tell_aims(schemes, rewards, [reward.values(scheme, metrics[scheme]) for scheme in schemes])
+            else:
+                strategy.tell(schemes, rewards)
             if is_main_process():
                 _save(strategy, work_dir / STATE, identity, step)
             progress.update(log.entries[-per_step:])
             step_done()
 
-    result = _verdict(strategy, evaluate, reward, log, identity)
+    result = verdict(strategy, lambda scheme: _measure(evaluate, [scheme], log)[scheme], reward, log, identity)
     if is_main_process():
+        if reward.aims:
+            one = partial(scheme_file, identity=identity, blocks=strategy.blocks)
+            write_front(log.entries, reward, strategy.blocks, work_dir, one, picked=result["scheme"], draw=draw)
         write_atomic(work_dir / SCHEME, json.dumps(result, indent=2) + "\n")
         if draw:
-            from ean_core.figures.search_history import search_history  # Matplotlib: not before there is a result
+            # Matplotlib and SciPy: not before there is a result
+            from ean_core.figures.block_importance import block_importance
+            from ean_core.figures.search_history import search_history
+            from ean_core.search.importance import block_effects
 
             candidates = [entry for entry in log.entries if not entry.get("final")]
             metric = next(iter(metrics_of(candidates[0])), "accuracy")
             save_figure(search_history(candidates, metric), work_dir / PLOT)
+            save_figure(block_importance(strategy.blocks, block_effects(candidates)), work_dir / IMPORTANCE)
     barrier()
     return result
 
@@ -170,75 +186,6 @@ def _measure(
         for rank, share in enumerate(shares):
             found.update(zip(todo[rank :: get_world_size()], share, strict=True))
     return found
-
-
-def _entry(
-    step: int,
-    index: int,
-    scheme: ConnectionScheme,
-    reward: float,
-    metrics: Mapping[str, float],
-    cached: bool,
-    note: Mapping[str, float],
-    key: str,
-) -> Entry:
-    own = {"step": step, "index": index, "scheme": str(scheme), "reward": reward, **metrics}
-    return own | {
-        "sparsity": scheme.sparsity,
-        "cached": cached,
-        "failed": not math.isfinite(reward),
-        "strategy": dict(note),
-        "key": key,
-    }
-
-
-def _verdict(
-    strategy: Strategy, evaluate: Evaluate, reward: Reward, log: SearchLog, identity: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Compare the most probable scheme, if the strategy has one, with the best seen, and describe the winner.
-
-    The higher reward wins: both were measured on the same images with the same weights.
-    """
-    candidates = list(log.entries)
-    scored = [entry for entry in candidates if not entry["failed"]]
-    if not scored:
-        raise UserError("the search found nothing: no candidate had a finite reward")
-    best = max(scored, key=lambda entry: entry["reward"])  # the first one of equals
-    answer = getattr(strategy, "most_probable", strategy.best)()
-    if str(answer) not in {entry["scheme"] for entry in candidates}:
-        metrics = _measure(evaluate, [answer], log)[answer]
-        value = reward(answer, metrics)
-        step = candidates[-1]["step"]
-        log.add(_entry(step, 0, answer, value, metrics, False, {}, log.key) | {"final": True})
-    final = next(entry for entry in log.entries if entry["scheme"] == str(answer))
-    wins = not final["failed"] and final["reward"] >= best["reward"]
-    winner = ConnectionScheme.parse((final if wins else best)["scheme"], strategy.blocks)
-    return {
-        "scheme": str(winner),
-        "blocks": list(strategy.blocks),
-        "attention": identity["attention"],
-        **({"points": identity["points"]} if identity["points"] else {}),
-        "strategy": identity["strategy"],
-        "reward": (final if wins else best)["reward"],
-        "accuracy": (final if wins else best).get("accuracy"),
-        "density": winner.density,
-        "seed": identity["strategy"].get("seed"),
-        "checkpoint": identity["checkpoint"],
-        "picked": "most probable" if wins and hasattr(strategy, "most_probable") else "best seen",
-        "because": "its reward is at least that of every scheme seen"
-        if wins
-        else "its reward is higher than that of the most probable scheme, on the same images",
-        "most_probable": _short(final),
-        "best_seen": _short(best),
-        "evaluations": len({entry["scheme"] for entry in log.entries}),
-        "cache_hits": sum(entry["cached"] for entry in log.entries),
-        "failed": sum(entry["failed"] for entry in log.entries),
-        **getattr(strategy, "report", dict)(),
-    }
-
-
-def _short(entry: Entry) -> Entry:
-    return {k: v for k, v in entry.items() if k not in ("index", "cached", "failed", "strategy", "key", "final")}
 
 
 def _save(strategy: Strategy, path: Path, identity: Mapping[str, Any], step: int) -> None:

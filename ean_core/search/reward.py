@@ -20,8 +20,8 @@ class Term:
     """One summand of a reward: ``+ weight * metric`` when more is better, ``- weight * metric`` when less is.
 
     Attributes:
-        metric: ``"sparsity"`` (Eq. 6, taken from the scheme), or whatever the evaluator reports: ``"accuracy"``,
-            ``"mIoU"``, ``"MAE"``, ``"latency"`` (Eq. 9).
+        metric: ``"sparsity"`` (Eq. 6) or ``"connections"`` (the number of connected blocks), both of the scheme
+            itself, or whatever the evaluator reports: ``"accuracy"``, ``"mIoU"``, ``"MAE"``, ``"latency"`` (Eq. 9).
         weight: Positive.
         direction: ``"up"`` or ``"down"`` is better.
     """
@@ -46,46 +46,74 @@ class Reward:
     Attributes:
         terms: The summands.
         offset: Added to the sum; -54 in the authors' ImageNet code.
+        aims: What a search shows the trade-off between. The sum stays the one number of strategies that need one, and
+            decides which point of the front is picked.
     """
 
     terms: tuple[Term, ...] = (Term("accuracy"), Term("sparsity", 2.0))
     offset: float = -54.0
+    aims: tuple[Term, ...] = ()
 
     def __call__(self, scheme: ConnectionScheme, metrics: Mapping[str, float]) -> float:
-        """The reward of a scheme with these measurements; NaN if one of them is not finite.
+        """The reward of a scheme with these measurements; NaN if one of them, or an aim, is not finite.
 
         Raises:
-            UserError: A term's metric was not measured.
+            UserError: A term's or an aim's metric was not measured.
         """
-        values = {**metrics, "sparsity": scheme.sparsity}
-        total = self.offset
+        values, total = self.measured(scheme, metrics), self.offset
         for term in self.terms:
+            total += term.weight * values[term.metric] * (1 if term.direction == "up" else -1)
+        return total if all(map(math.isfinite, (total, *self.values(scheme, metrics)))) else math.nan
+
+    def values(self, scheme: ConnectionScheme, metrics: Mapping[str, float]) -> tuple[float, ...]:
+        """The aims of a scheme with these measurements, all so that more is better: negative where less is."""
+        values = self.measured(scheme, metrics)
+        return tuple(values[aim.metric] * (1 if aim.direction == "up" else -1) for aim in self.aims)
+
+    def measured(self, scheme: ConnectionScheme, metrics: Mapping[str, float]) -> dict[str, float]:
+        """These measurements, and what the scheme itself tells.
+
+        Raises:
+            UserError: A term's or an aim's metric is not among them.
+        """
+        values = {**metrics, "sparsity": scheme.sparsity, "connections": sum(scheme)}
+        for term in (*self.terms, *self.aims):
             if term.metric not in values:
                 raise UserError(f"no metric '{term.metric}' for the reward: measured are {', '.join(sorted(values))}")
-            total += term.weight * values[term.metric] * (1 if term.direction == "up" else -1)
-        return total if math.isfinite(total) else math.nan
+        return values
 
     @property
     def config(self) -> dict[str, Any]:
         """What :func:`build_reward` makes this reward from."""
-        return asdict(self)
+        config = asdict(self)
+        return config if self.aims else {"terms": config["terms"], "offset": config["offset"]}
 
 
-def build_reward(terms: Sequence[Mapping[str, Any]] | None = None, offset: float | None = None) -> Reward:
+def build_reward(
+    terms: Sequence[Mapping[str, Any]] | None = None,
+    offset: float | None = None,
+    aims: Sequence[Mapping[str, Any]] | None = None,
+) -> Reward:
     """A reward from a config, e.g. ``[dict(metric="mIoU"), dict(metric="latency", weight=0.1, direction="down")]``.
 
     Args:
-        terms: The fields of :class:`Term`; ``None`` for the authors' terms.
+        terms: The fields of :class:`Term`; ``None`` for the aims, and without any for the authors' terms.
         offset: ``None`` for the authors' -54 with their terms, and 0 with others.
+        aims: Two or more, with the fields of :class:`Term`, e.g. ``[dict(metric="accuracy"), dict(metric="latency",
+            direction="down")]``. Their weights matter only where they are the terms as well.
 
     Raises:
-        UserError: A term is not understood.
+        UserError: A term is not understood, or there is one aim.
     """
+    if aims is not None and len({aim.get("metric") for aim in aims if isinstance(aim, Mapping)}) < max(len(aims), 2):
+        raise UserError("search.reward.aims are two or more different metrics: a single one goes into terms")
     if offset is not None and not _is_number(offset):
         raise UserError(f"search.reward.offset must be a number, got {shortened(offset)}")
+    terms = terms if terms is not None else aims
     if terms is None:
         return Reward() if offset is None else Reward(offset=offset)
     if not terms:
         raise UserError("a reward needs at least one term")
     with building("search.reward"):
-        return Reward(tuple(Term(**term) for term in terms), offset or 0.0)
+        parts = [tuple(Term(**part) for part in given or ()) for given in (terms, aims)]
+        return Reward(parts[0], offset or 0.0, parts[1])

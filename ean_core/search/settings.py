@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal
 
-from ean_core.engine.schema import CLOSED, Count, Options, Positive
+from ean_core.engine.schema import CLOSED, Count, Options, Positive, Rate
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,10 @@ class SchemeSearch:
     reward: Options | None = None
     calibration: Count = 0
     latency_repeats: Count = 0
+    latency: Literal["candidate", "table"] = "candidate"
     fuse: bool = True
     channels_last: bool = False
+    memory: Rate = 2.0
     supernet: str | None = None
     retrain: str = "CONFIG"
 

@@ -36,9 +36,13 @@ class Strategy(Protocol):
     plain values only and are taken between a ``tell`` and the next ``ask``.
 
     A class that has ``needs_gate_loss = True`` is given ``loss``, a :data:`GateLoss` of the supernet, as well. A
-    strategy may also have ``notes(schemes) -> list[dict[str, float]]``, what it knows of candidates before their
-    reward, for the log; ``most_probable() -> ConnectionScheme``, if it has probabilities; and ``report() -> dict``,
-    what else belongs into ``scheme.json``.
+    strategy may also have
+
+    - ``tell_aims(schemes, rewards, aims)``, called instead of ``tell`` where the reward has several aims, with as many
+      values for each scheme, of which more is better;
+    - ``notes(schemes) -> list[dict[str, float]]``, what it knows of candidates before their reward, for the log;
+    - ``most_probable() -> ConnectionScheme``, if it has probabilities;
+    - ``report() -> dict``, what else belongs into ``scheme.json``.
     """
 
     blocks: tuple[int, ...]

@@ -12,7 +12,7 @@ from ean_core.strategies.base import BestSeen
 
 
 class Genetic:
-    """NSGA-II on the bits, with uniform crossover; of one objective, or of two with a Pareto front.
+    """NSGA-II on the bits, with uniform crossover: of the reward, or of all its aims at once if it has some.
 
     Args:
         blocks: Number of blocks of each stage.
@@ -21,8 +21,6 @@ class Genetic:
             default of 50 would not.
         mutation: Probability that a bit is drawn anew; one bit in ``m`` when ``None`` (Optuna's default).
         crossover: Probability that a child has two parents; 0.9 (Optuna's default).
-        multi_objective: Maximise reward and sparsity separately instead of the reward alone. For accuracy x sparsity
-            search with the reward ``[dict(metric="accuracy")]``, which does not contain the sparsity already.
 
     Raises:
         UserError: Optuna is not installed.
@@ -36,21 +34,20 @@ class Genetic:
         population: int = 20,
         mutation: float | None = None,
         crossover: float = 0.9,
-        multi_objective: bool = False,
     ) -> None:
         try:
             import optuna
         except ImportError as error:
             raise UserError("strategy genetic needs Optuna: pip install 'ean[search]'") from error
-        self.blocks, self.multi_objective = tuple(blocks), multi_objective
+        self.blocks = tuple(blocks)
         self._optuna: Any = optuna
         self._options = {"population_size": population, "mutation_prob": mutation, "crossover_prob": crossover}
         self._seed = seed
         self._bits = {f"block{i}": optuna.distributions.CategoricalDistribution([0, 1]) for i in range(sum(blocks))}
         self.seen = BestSeen()
-        self.history: list[int | tuple[str, float]] = []
+        self.history: list[int | tuple[Any, ...]] = []
         self._open: list[tuple[Any, ConnectionScheme]] = []
-        self._reset()
+        self._reset(1)
 
     def ask(self, n: int) -> list[ConnectionScheme]:
         """The next ``n`` individuals."""
@@ -59,21 +56,46 @@ class Genetic:
 
     def tell(self, schemes: Sequence[ConnectionScheme], rewards: Sequence[float]) -> None:
         """Score individuals; a failed one has no offspring. Schemes that were not asked for join the population."""
+        self._tell(schemes, rewards, [(reward,) for reward in rewards], [() for _ in rewards])
+
+    def tell_aims(
+        self, schemes: Sequence[ConnectionScheme], rewards: Sequence[float], aims: Sequence[Sequence[float]]
+    ) -> None:
+        """As ``tell``, with what is sorted by instead of the reward, which only decides :meth:`best`.
+
+        Args:
+            schemes: Individuals.
+            rewards: NaN means failed.
+            aims: For each the same number of values, of which more is better.
+        """
+        if schemes and len(aims[0]) != len(self.study.directions):
+            asked = [event for event in self.history if isinstance(event, int)]  # before it was told anything
+            self._reset(len(aims[0]))
+            for n in asked:  # the first generation, drawn by the same seed: the same
+                self.ask(n)
+        self._tell(schemes, rewards, aims, aims)
+
+    def _tell(
+        self,
+        schemes: Sequence[ConnectionScheme],
+        rewards: Sequence[float],
+        values: Sequence[Sequence[float]],
+        noted: Sequence[Sequence[float]],
+    ) -> None:
         states = self._optuna.trial.TrialState
-        for scheme, reward in zip(schemes, rewards, strict=True):
-            self.history.append((str(scheme), float(reward)))
-            values = [reward, scheme.sparsity] if self.multi_objective else [reward]
+        for scheme, reward, objectives, aims in zip(schemes, rewards, values, noted, strict=True):
+            self.history.append((str(scheme), float(reward), *map(float, aims)))
             asked = next((trial for trial, drawn in self._open if drawn == scheme), None)
             self._open = [pair for pair in self._open if pair[0] is not asked]
             if not math.isfinite(reward):
                 if asked is not None:
                     self.study.tell(asked, state=states.FAIL)
             elif asked is not None:
-                self.study.tell(asked, values)
+                self.study.tell(asked, list(objectives))
             else:
                 params = dict(zip(self._bits, map(int, scheme), strict=True))
                 self.study.add_trial(
-                    self._optuna.trial.create_trial(params=params, distributions=self._bits, values=values)
+                    self._optuna.trial.create_trial(params=params, distributions=self._bits, values=list(objectives))
                 )
         self.seen.update(schemes, rewards)
 
@@ -81,36 +103,26 @@ class Genetic:
         """The scheme with the highest reward told of."""
         return self.seen.get()
 
-    def pareto(self) -> list[tuple[ConnectionScheme, float]]:
-        """With two objectives: the schemes that none surpasses in both, with their rewards, sparsest first."""
-        front = {self._scheme(trial.params): trial.values[0] for trial in self.study.best_trials}
-        return sorted(front.items(), key=lambda pair: -pair[0].sparsity)
-
-    def report(self) -> dict[str, Any]:
-        """For the scheme file: with two objectives the Pareto front."""
-        if not self.multi_objective:
-            return {}
-        front = [{"scheme": str(s), "reward": reward, "sparsity": s.sparsity} for s, reward in self.pareto()]
-        return {"pareto": front}
-
     def state_dict(self) -> dict[str, Any]:
         """What was asked and told, in order: played again, it gives the same population and generator."""
         return {"history": list(self.history)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state."""
-        self._reset()
+        told = [event for event in state["history"] if not isinstance(event, int)]
+        self._reset(len(told[0]) - 2 if told and len(told[0]) > 2 else 1)
         for event in state["history"]:
             if isinstance(event, int):
                 self.ask(event)
-            else:
-                self.tell([ConnectionScheme.parse(event[0], self.blocks)], [event[1]])
+                continue
+            name, reward, *aims = event
+            scheme = ConnectionScheme.parse(name, self.blocks)
+            self._tell([scheme], [reward], [aims or [reward]], [aims])
 
-    def _reset(self) -> None:
+    def _reset(self, objectives: int) -> None:
         self._optuna.logging.set_verbosity(self._optuna.logging.WARNING)  # it prints a line a study and a trial
         sampler = self._optuna.samplers.NSGAIISampler(seed=self._seed, **self._options)
-        directions = ["maximize"] * (2 if self.multi_objective else 1)
-        self.study = self._optuna.create_study(directions=directions, sampler=sampler)
+        self.study = self._optuna.create_study(directions=["maximize"] * objectives, sampler=sampler)
         self.history, self._open, self.seen = [], [], BestSeen()
 
     def _draw(self) -> ConnectionScheme:

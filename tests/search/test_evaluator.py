@@ -4,15 +4,20 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from ean_core import ConnectionScheme, EANCifarResNet, EANResNet
 from ean_core.backbones.base import StagedBackbone
 from ean_core.backbones.stage import BasicBlock
+from ean_core.deploy import fuse
+from ean_core.deploy.fused_steps import fused_steps
 from ean_core.metric import Metric
-from ean_core.plug import forward_schemes
+from ean_core.plug import find_points, forward_schemes, plug
+from ean_core.plug.walk import Walk
 from ean_core.search.evaluator import Evaluator
+from ean_core.search.latency_table import LatencyTable
 
 SE, DIA, SGE = {"type": "SE", "reduction": 4}, {"type": "DIA", "reduction": 4}, {"type": "SGE", "groups": 4}
 
@@ -107,12 +112,113 @@ def test_work_is_shared_and_disconnected_blocks_do_none(monkeypatch: pytest.Monk
     for stage in backbone.stages:
         assert stage.attention is not None
         stage.attention.register_forward_hook(lambda *_: calls.update(attention=calls["attention"] + 1))
-    evaluate = Evaluator(backbone, head=Head(), batches=batches[:1])
+    evaluate = Evaluator(backbone, head=Head(), batches=batches[:1], memory=0)
     evaluate(ALL)
     assert calls == {"residual": 63, "attention": 63}  # a tree's inner nodes; 64 * 6 and 64 * 3 one by one
     calls.update(residual=0, attention=0)
     evaluate([ALL[0]])
     assert calls == {"residual": 6, "attention": 0}
+
+
+def logits_of(evaluate: Evaluator, schemes: list[ConnectionScheme]) -> list[dict[str, float]]:
+    """One step of three schemes after the other."""
+    return [scores for i in range(0, len(schemes), 3) for scores in evaluate(schemes[i : i + 3])]
+
+
+SHUFFLED = [ALL[i] for i in torch.randperm(64, generator=torch.Generator().manual_seed(0)).tolist()]
+VALUES = Metric(lambda out, y: out.sum(0), lambda total: {str(i): float(v) for i, v in enumerate(total)})
+
+
+@pytest.mark.parametrize("attention", [SE, DIA, SGE], ids=["SE", "DIA", "SGE"])
+@pytest.mark.parametrize("kib", [60, 200, 2000])
+def test_what_is_kept_from_step_to_step_changes_nothing_and_keeps_its_bound(
+    batches: Any, attention: dict[str, Any], kib: int
+) -> None:
+    backbone = supernet(attention, out_indices=(0, 2))
+    options: dict[str, Any] = {"head": Head(), "batches": batches, "metric": VALUES}
+    kept = Evaluator(backbone, **options, memory=kib / 2**20)
+    assert logits_of(kept, SHUFFLED) == logits_of(Evaluator(backbone, **options, memory=0), SHUFFLED)
+    trees: list[Any] = [walk._walk for walk in kept._walks]
+    sizes = [
+        sum(sum({id(t): t.nbytes for t in (*node.outs, node.x, *(node.state or ()))}.values()) for node in nodes)
+        for nodes in (tree.kept.values() for tree in trees)
+    ]
+    assert 0 < sum(sizes) <= kib * 2**10
+    assert sizes == [tree.used for tree in trees]
+
+
+def test_a_step_begins_behind_what_earlier_steps_have_computed(monkeypatch: pytest.MonkeyPatch, batches: Any) -> None:
+    backbone, calls = supernet(), []
+    residual = BasicBlock.residual
+
+    def count(block: BasicBlock, x: torch.Tensor) -> torch.Tensor:
+        calls.append(len(x))
+        return residual(block, x)
+
+    monkeypatch.setattr(BasicBlock, "residual", count)
+    prepared: list[int] = []
+
+    def preprocess(x: torch.Tensor) -> torch.Tensor:
+        prepared.append(len(x))
+        return x
+
+    evaluate = Evaluator(backbone, head=Head(), batches=batches[:1], preprocess=preprocess)
+    evaluate(ALL[:32])
+    calls.clear()
+    evaluate([ALL[31]])
+    assert calls == [6]  # behind five blocks: the last one
+    evaluate([ALL[32]])
+    assert calls == [6] * 7  # the first bit is new: all but the stem
+    assert prepared == [6]
+    with torch.no_grad():
+        backbone.stages[0].blocks[0].conv1.weight *= 1.5
+    calls.clear()
+    assert evaluate([ALL[32]]) == Evaluator(backbone, head=Head(), batches=batches[:1], memory=0)([ALL[32]])
+    assert calls == [1] * 6 + [6] * 12  # one sample tells sizes; another evaluator's pass
+
+
+def test_a_plugged_network_too(batches: Any) -> None:
+    model = torchvision.models.resnet18(num_classes=4)
+    plug(model, DIA, find_points(model, torch.zeros(1, 3, 64, 64)))
+    randomise(model)
+    options: dict[str, Any] = {"head": lambda out: out, "batches": batches, "metric": VALUES}
+    schemes = draw_schemes(model.plugged.blocks, 12)
+    expected = []
+    for scheme in schemes:
+        model.eval().plugged.set_scheme(scheme)
+        with torch.no_grad():
+            expected.append(sum(model(x).sum(0) for x, _ in batches).tolist())  # type: ignore[union-attr]
+    for gib in (0.0, 2**-11, 1.0):  # nothing, 512 KiB, everything
+        evaluate = Evaluator(model.plugged, **options, memory=gib)
+        assert [list(scores.values()) for scores in logits_of(evaluate, schemes)] == expected
+        for walk in evaluate._walks:
+            replay: Any = walk._walk
+            others = [known for (_, bits), known in replay.outputs.items() if bits != replay.bits[: len(bits)]]
+            assert sum(t.nbytes for output, *_ in others for t in [output]) <= gib * 2**30
+            assert bool(others) == (gib > 0)
+
+
+def draw_schemes(blocks: tuple[int, ...], number: int) -> list[ConnectionScheme]:
+    generator = torch.Generator().manual_seed(0)
+    return list({ConnectionScheme.random(blocks, 0.5, generator): None for _ in range(number)})
+
+
+@pytest.mark.parametrize("attention", [SE, DIA, SGE, {"type": "CBAM", "reduction": 4}], ids=lambda a: a["type"])
+def test_a_walk_along_fused_blocks_is_their_forward_pass(attention: dict[str, Any]) -> None:
+    backbone = EANCifarResNet(20, attention=attention)
+    randomise(backbone)
+    fused = fuse(backbone)
+    x = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    schemes = draw_schemes(backbone.blocks, 20)
+    with torch.inference_mode():
+        found = dict(Walk(fused, 2**20, fused_steps(fused))(lambda: x, schemes))  # type: ignore[arg-type]
+        assert set(found) == set(schemes)
+        for scheme, (out,) in found.items():
+            fused.set_scheme(scheme)  # type: ignore[operator]
+            if attention["type"] == "CBAM":  # connected blocks leave the loops: up to rounding
+                torch.testing.assert_close(out, fused(x)[0], rtol=1e-4, atol=1e-4)
+            else:
+                assert torch.equal(out, fused(x)[0])
 
 
 def test_fused_and_channels_last_agree_up_to_rounding(batches: Any) -> None:
@@ -169,9 +275,19 @@ def test_latency_is_reported_and_leaves_the_scheme(batches: Any) -> None:
     assert backbone.scheme == ConnectionScheme.full((2, 2, 2))
 
 
+def test_latency_from_a_table_is_not_measured(batches: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluate = Evaluator(supernet(), head=Head(), batches=batches, latency_repeats=2)
+    before = evaluate.settings()
+    evaluate.table = LatencyTable([[1.0, 2.0], [0.5, 0.25], [4.0, -0.5]])
+    monkeypatch.setattr(Evaluator, "seconds", None)
+    schemes = [ConnectionScheme.parse(text, (2, 2, 2)) for text in ("00-00-00", "10-11-01", "11-11-11")]
+    assert [scores["latency"] for scores in evaluate(schemes)] == [0, 1.25, 7.25]
+    assert evaluate.settings() == before | {"latency_table": evaluate.table.increments}
+
+
 def test_settings_tell_data_and_options_apart(batches: Any) -> None:
     one = Evaluator(supernet(), head=Head(), batches=batches).settings()
-    assert Evaluator(supernet(), head=Head(), batches=batches).settings() == one
+    assert Evaluator(supernet(), head=Head(), batches=batches, memory=0).settings() == one
     assert Evaluator(supernet(), head=Head(), batches=batches, fuse=True).settings() != one
     assert Evaluator(supernet(), head=Head(), batches=batches, calibration=[batches[0][0]]).settings() != one
     batches[1][0][0, 0, 0, 0] += 1e-3

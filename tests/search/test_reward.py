@@ -20,9 +20,34 @@ def test_terms_have_directions() -> None:
     assert build_reward([{"metric": "mIoU"}, {"metric": "sparsity", "weight": 2}])(SCHEME, {"mIoU": 50}) > 50
 
 
+AIMS = [{"metric": "accuracy", "weight": 3.0}, {"metric": "connections", "weight": 0.5, "direction": "down"}]
+
+
+def test_aims_are_values_of_which_more_is_better_and_by_default_the_terms() -> None:
+    reward = build_reward(aims=AIMS)
+    assert reward.values(SCHEME, {"accuracy": 70.0}) == (70.0, -4)
+    assert reward(SCHEME, {"accuracy": 70.0}) == pytest.approx(3 * 70 - 0.5 * 4)
+    both = build_reward([{"metric": "accuracy"}], aims=AIMS)
+    assert (both(SCHEME, {"accuracy": 70.0}), both.values(SCHEME, {"accuracy": 70.0})) == (70, (70, -4))
+
+
+def test_an_aim_that_is_not_finite_fails_the_scheme() -> None:
+    reward = build_reward([{"metric": "accuracy"}], aims=[{"metric": "accuracy"}, {"metric": "latency"}])
+    assert math.isnan(reward(SCHEME, {"accuracy": 1.0, "latency": math.nan}))
+    with pytest.raises(ValueError, match="no metric 'latency'"):
+        reward(SCHEME, {"accuracy": 1.0})
+
+
+@pytest.mark.parametrize("aims", [[], [{"metric": "mIoU"}], [{"metric": "mIoU"}] * 2, [{"name": "mIoU"}, {}]])
+def test_fewer_than_two_aims(aims: list[dict]) -> None:
+    with pytest.raises(ValueError, match=r"search\.reward"):
+        build_reward(aims=aims)
+
+
 def test_config_makes_the_same_reward() -> None:
-    for reward in (Reward(), Reward((Term("MAE", 2.0, "down"),), 3.0)):
+    for reward in (Reward(), Reward((Term("MAE", 2.0, "down"),), 3.0), build_reward(aims=AIMS)):
         assert build_reward(**reward.config) == reward
+    assert set(Reward().config) == {"terms", "offset"}  # as searches of earlier versions have saved it
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

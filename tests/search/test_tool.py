@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIG = str(ROOT / "configs" / "search" / "se_cifar100.py")
 BLOCKS = (1, 1, 1)
 HELD_OUT = 4
-FILES = ("search.jsonl", "search_state.pth", "scheme.json", "search.png")
+FILES = ("search.jsonl", "search_state.pth", "scheme.json", "search.png", "importance.png")
 OPTIONS = [
     "model.backbone.depth=11",
     "image_size=16",
@@ -300,18 +300,23 @@ def test_another_supernet(copied: Path, finished: Path, search: Run, capsys: pyt
     assert json.loads((copied.parent / "new" / "scheme.json").read_text())["checkpoint"]
 
 
-def test_a_pareto_front_is_reported(copied: Path, search: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ("search.strategy.type=genetic", "search.strategy.multi_objective=True")
-    search(copied, options=(*options, "search.strategy.population=6"))
-    front = json.loads((copied / "scheme.json").read_text())["pareto"]
-    assert f"{len(front)} schemes, of reward x sparsity" in capsys.readouterr().out
-    told = {e["scheme"]: (e["reward"], e["sparsity"]) for e in read_json_lines(copied / "search.jsonl")}
+def test_a_front_is_reported(tool: Callable, data: Path, copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config, aims = copied.parent / "aims.py", 'dict(metric="accuracy"), dict(metric="connections", direction="down")'
+    config.write_text(f'_base_ = "{CONFIG}"\nsearch = dict(reward=dict(_delete_=True, aims=[{aims}]))\n')
+    options = ["search.strategy.type=genetic", "search.strategy.population=6", new_name()]
+    arguments = ["--data-root", str(data), "--steps", "6", "--work-dir", str(copied)]
+    tool("search")([str(config), *arguments, "--cfg-options", *OPTIONS, *options])
+    front = json.loads((copied / "front.json").read_text())["front"]
+    assert f"{len(front)} schemes that no other surpasses" in capsys.readouterr().out
+    told = {e["scheme"]: (e["accuracy"], -e["scheme"].count("1")) for e in read_json_lines(copied / "search.jsonl")}
 
     def dominated(one: tuple[float, float]) -> bool:
         return any(a >= one[0] and b >= one[1] and (a, b) != one for a, b in told.values())
 
     assert {point["scheme"] for point in front} == {name for name, values in told.items() if not dominated(values)}
-    assert all(told[point["scheme"]] == (point["reward"], point["sparsity"]) for point in front)
+    for point in front:
+        assert point["aims"] == {"accuracy": told[point["scheme"]][0], "connections": -told[point["scheme"]][1]}
+        assert json.loads((copied / point["file"]).read_text())["scheme"] == point["scheme"]
 
 
 def test_two_processes_write_the_log_of_one(finished: Path, data: Path, tmp_path: Path) -> None:

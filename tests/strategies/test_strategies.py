@@ -113,19 +113,46 @@ def test_genetic_beats_its_first_generation() -> None:
     assert strategy.best() == max((s for g in generations for s in g), key=reward)
 
 
-def test_genetic_pareto_front() -> None:
-    strategy: Any = build_strategy({"type": "genetic", "population": 10, "multi_objective": True}, BLOCKS, seed=0)
-    told = {s for asked in steps(strategy, 8, n=10) for s in asked}
+def aims(scheme: ConnectionScheme) -> tuple[float, float]:
+    return reward(scheme), scheme.sparsity
 
-    def dominated(a: ConnectionScheme) -> bool:
-        return any(
-            reward(b) >= reward(a) and b.sparsity >= a.sparsity and (reward(b), b.sparsity) != (reward(a), a.sparsity)
-            for b in told
-        )
 
-    front = strategy.pareto()
-    assert {s for s, _ in front} == {s for s in told if not dominated(s)}
-    assert all(value == reward(s) for s, value in front)
+def told_aims(strategy: Any, generations: int) -> list[list[ConnectionScheme]]:
+    """Generations of ten whose rewards are all the same: what is learned is learned from the aims."""
+    drawn = []
+    for _ in range(generations):
+        drawn.append(strategy.ask(10))
+        strategy.tell_aims(drawn[-1], [0.0] * 10, [aims(scheme) for scheme in drawn[-1]])
+    return drawn
+
+
+def test_genetic_sorts_by_the_aims() -> None:
+    generations = told_aims(build_strategy({"type": "genetic", "population": 10}, BLOCKS, seed=0), 12)
+
+    def surpassed(scheme: ConnectionScheme) -> int:
+        """How many schemes of the first generation are worse in both aims or equal in one."""
+        return sum(all(a >= b for a, b in zip(aims(scheme), aims(other), strict=True)) for other in generations[0])
+
+    means = [sum(map(surpassed, g)) / 10 for g in (generations[0], generations[-1])]
+    assert means[1] > means[0] + 2
+    assert min(s.sparsity for s in generations[-1]) < 0.7 < max(s.sparsity for s in generations[-1])  # spread out
+
+
+def test_genetic_with_aims_continues_identically(tmp_path: Any) -> None:
+    first: Any = build_strategy({"type": "genetic", "population": 10}, BLOCKS, seed=2)
+    told_aims(first, 3)
+    write_checkpoint({"strategy": first.state_dict()}, tmp_path / "state.pth")
+    rest = told_aims(first, 3)
+    second: Any = build_strategy({"type": "genetic", "population": 10}, BLOCKS, seed=2)
+    second.load_state_dict(read_checkpoint(tmp_path / "state.pth")["strategy"])
+    assert told_aims(second, 3) == rest
+
+
+def test_genetic_with_one_aim_is_the_genetic_of_that_reward() -> None:
+    one, two = (build_strategy({"type": "genetic", "population": 6}, BLOCKS, seed=1) for _ in range(2))
+    for asked in steps(one, 5, n=6):
+        assert two.ask(6) == asked
+        two.tell_aims(asked, [reward(s) for s in asked], [(reward(s),) for s in asked])  # type: ignore[attr-defined]
 
 
 def test_genetic_takes_schemes_it_did_not_ask_for() -> None:

@@ -40,5 +40,5 @@ def test_defaults_are_those_of_the_code(name: str) -> None:
     parameters = inspect.signature(getattr(import_module(module), cls)).parameters
     text = CARDS[name].split("**Hyperparameters.**")[1].split("**Cost.**")[0]
     for option, value in re.findall(r"`(\w+)=(\([^)]*\)|[\w.\-]+)`", text):
-        if option in parameters and option not in ("multi_objective",):  # named as a choice, not as the default
+        if option in parameters:
             assert parameters[option].default == literal_eval(value), option

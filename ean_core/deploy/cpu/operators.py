@@ -41,7 +41,7 @@ def _operator(schema: str, fake: Callable[..., Any]) -> Callable[[F], F]:
 def project(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     """See :func:`ean_core.deploy.plain.project`."""
     out = _like(x, len(bias))
-    _run_expand(out, None, x, weight, bias, None)
+    run_expand(out, None, x, weight, bias, None)
     return out
 
 
@@ -58,10 +58,10 @@ def expand_(
     z: torch.Tensor, u: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, mask: torch.Tensor | None
 ) -> None:
     """As :func:`expand`; an operator may not return what it was given."""
-    _run_expand(z, z, u, weight, bias, mask)
+    run_expand(z, z, u, weight, bias, mask)
 
 
-def _run_expand(
+def run_expand(
     out: torch.Tensor,
     identity: torch.Tensor | None,
     u: torch.Tensor,
@@ -69,6 +69,7 @@ def _run_expand(
     bias: torch.Tensor,
     mask: torch.Tensor | None,
 ) -> None:
+    """:func:`expand` of ``u`` and an identity, written into ``out``, which may be the identity itself."""
     (n, k, h, w), c = u.shape, len(bias)
     groups, masked = 0, None
     if mask is not None and mask.ndim == 2:
