@@ -35,6 +35,7 @@ CELL = ["model.backbone.channels=4", "model.backbone.layers=3"]
 CIFAR_CELL = ["layout=cifar100", "image_size=16", "model.backbone.image_size=16", *CELL]
 # Options added to a command: those of the first entry all of whose words it contains.
 SHORT: list[tuple[tuple[str, ...], list[str]]] = [
+    (("tools/verify.py",), ["train_cfg.max_epochs=1", "train_dataloader.batch_size=16"]),
     (("tools/train.py", "--resume"), [*FEW, "train_cfg.max_epochs=2", "crop_size=48"]),
     (("tools/train.py", "cls/att_darts", "--toy"), ["train_cfg.max_epochs=1", *CELL]),
     (("tools/train.py", "cls/att_darts_cifar"), [*FEW, "train_dataloader.batch_size=16", *CIFAR_CELL]),
@@ -55,6 +56,7 @@ SHORT: list[tuple[tuple[str, ...], list[str]]] = [
 ]
 FLAGS = {
     "tools/search.py": ["--steps", "2"],
+    "tools/verify.py": ["--random", "1", "--seeds", "2"],
     "tools/compare_strategies.py": ["--seeds", "1", "--evaluations", "6", "--strategies", "random", "hsp"],
 }
 DEMO = [

@@ -19,7 +19,8 @@ ADDED = {
     "analysis": ("scipy", "pytorch_grad_cam", "torchvision", "timm"),
     "figures": ("matplotlib",),
     "inference": ("PIL", "cv2", "rich", "onnx", "onnxruntime"),
-    "search": ("rich", "pydantic"),
+    "scale": ("ray", "grpc"),
+    "search": ("rich", "pydantic", "optuna", "scipy"),
     "strategies": ("optuna",),
     "terminal": ("rich",),
     "work_dir": ("filelock",),
@@ -29,8 +30,9 @@ ADDED = {
 # The rooms of ean_core: a room imports those above it only, so there is no cycle. Files of its top level are rooms too.
 ROOMS = (
     "errors", "files", "stopping", "data_check", "work_dir", "published", "scheme", "memory", "timing", "terminal",
-    "doctor", "archive", "histories", "checkpoint", "metric", "attention", "plug", "backbones", "cells", "strategies",
-    "figures", "application", "deploy", "engine", "inference", "search", "analysis", "inspect_scheme", "__init__",
+    "scale", "doctor", "archive", "histories", "checkpoint", "metric", "attention", "plug", "backbones", "cells",
+    "strategies", "figures", "application", "deploy", "engine", "inference", "search", "analysis", "verification",
+    "inspect_scheme", "__init__",
 )  # fmt: skip
 
 # Who may know the classes of our ResNets; everybody else asks the network (ean_core.plug.Pluggable).

@@ -30,6 +30,7 @@ from ean_core.search.cell_resume import FREE, GENOTYPE, HISTORY, STATE, Entry, c
 from ean_core.search.cell_selection import count_skips, entropies, read_probabilities, select
 from ean_core.search.cell_training import CellTraining
 from ean_core.search.loop import LOG, SCHEME
+from ean_core.search.made_with import note_config
 from ean_core.search.status import CellProgress
 from ean_core.stopping import running, steps
 from ean_core.terminal import print_line, print_next
@@ -99,6 +100,7 @@ def run_cell_search(cfg: Config, resume: bool = False, options: Sequence[str] | 
         if judge is not None:
             result["perturbation"] = {**asdict(plan.perturbation), **judge()}
         write_atomic(work_dir / GENOTYPE, json.dumps(result, indent=2) + "\n")
+        note_config(cfg, work_dir, options or ())
         _draw(genotype, history, training, work_dir / PLOT)
     _report(result, work_dir)
     if options is not None:

@@ -22,9 +22,9 @@ from rich.table import Table
 from ean_core.errors import UserError
 from ean_core.figures import save_figure
 from ean_core.files import read_json_lines, write_atomic
-from ean_core.search.algorithm1 import Supernet, trained_supernet
 from ean_core.search.log import metrics_of, read_log
 from ean_core.search.loop import LOG, STATE, search
+from ean_core.search.trained_supernet import Supernet, trained_supernet
 from ean_core.stopping import running
 from ean_core.strategies import STRATEGIES
 from ean_core.terminal import print_line

@@ -17,6 +17,8 @@ NOT_RUN = {
     r"torchrun": "two processes are tested in tests/engine/test_distributed.py",
     r"python tools/prepare_data\.py (voc2012|cifar10|cifar100)": "downloads; tested with archives made by the tests",
     r"python benchmarks/": "measures for minutes",
+    r"python tools/verify\.py .*--budget": "takes days",
+    r"optuna-dashboard": "a package of its own, which serves pages until it is stopped",
     r"python tools/benchmark\.py": "measures for minutes; tested in tests/tools and tests/analysis",
 }
 
