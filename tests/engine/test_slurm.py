@@ -1,6 +1,5 @@
 """Training in two processes that Slurm has started."""
 
-import json
 import os
 import signal
 import socket
@@ -9,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from classification.toy_shapes import make_toy
+from ean_core.engine import load_config
 from ean_core.engine.slurm import enter_slurm
+from ean_core.engine.testing import evaluate
 from ean_core.errors import UserError
 from ean_core.files import read_json_lines
 from ean_core.stopping import handling_signals, launched_rank
@@ -42,18 +44,24 @@ def free_job() -> int:
     raise AssertionError("no port is free")
 
 
-def test_two_tasks(tmp_path, config, tiny, evaluate):
+def test_two_tasks(tmp_path):
     """Their validation, gathered from both, is that of one process on the weights they leave."""
     make_scontrol(tmp_path)
-    work_dir, options = tmp_path / "run", [*tiny, "train_cfg.max_epochs=1"]
-    command = [config, *options, "--launcher", "slurm", "--work-dir", str(work_dir)]
-    ranks = run_two_tasks(tmp_path, free_job(), ROOT / "tools" / "train.py", *command)
+    data, work_dir = make_toy(tmp_path / "data", "cifar100", train=4, test=3), tmp_path / "run"
+    config = str(ROOT / "configs" / "cls" / "resnet164_share_se_cifar100.py")
+    small = {"model.backbone.depth": 11, "train_dataloader.batch_size": 6, "train_cfg.max_epochs": 1, "image_size": 16}
+    words = ["--data-root", str(data), "--work-dir", str(work_dir), "--launcher", "slurm", "--cfg-options"]
+    words += [f"{name}={value}" for name, value in small.items()]
+    ranks = run_two_tasks(
+        tmp_path, free_job(), ROOT / "tools" / "train.py", config, *words, "custom_hooks.2.interval=1"
+    )
     assert [rank.status for rank in ranks] == [0, 0], ranks[0].err
     assert [rank.out.count("config ") for rank in ranks] == [1, 0]  # one process speaks
     lines = read_json_lines(work_dir / "history.jsonl")
-    assert [line["iter"] for line in lines if line["mode"] == "train"] == [1, 2]  # 8 images / (2 x 2)
-    tested = json.loads(evaluate(work_dir, work_dir / "last.pth").read_text())
-    for name in ("mIoU", "mAcc", "aAcc"):
+    assert [line["iter"] for line in lines if line["mode"] == "train"] == [1, 2]  # 24 images / (2 x 6)
+    cfg = load_config(config, data_root=str(data), work_dir=str(tmp_path / "test"), options=small)
+    tested = evaluate(cfg, work_dir / "last.pth")
+    for name in ("top1", "top5"):
         assert lines[-1][name] == pytest.approx(tested[name], rel=1e-6)
 
 
