@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config
 
 from ean_core.errors import UserError
@@ -94,7 +93,7 @@ def verify(
         raise FileNotFoundError(f"'{folder}' does not exist: name the work directory of a search")
     search = read_search(folder)
     cfg = training_config(search, config, toy=toy, data_root=data_root, classes=classes, options=options)
-    places = cfg.pop("engine", None) or {"gpus": int(torch.cuda.is_available())}
+    places = cfg.pop("engine", None)
     metric, more_is_better = metric_of(cfg)
     toy = toy or "--toy" in search.cfg.searched["options"]
     usual = TOY if toy else USUAL
