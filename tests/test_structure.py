@@ -23,6 +23,7 @@ ADDED = {
     "search": ("rich", "pydantic", "optuna", "scipy"),
     "strategies": ("optuna",),
     "terminal": ("rich",),
+    "verification": ("rich",),
     "work_dir": ("filelock",),
     "engine": ("rich", "pydantic"),
 }

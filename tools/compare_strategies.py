@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, help="end a run that keeps meeting known schemes (default: 4x the need)")
     parser.add_argument("--exhaustive", action="store_true", help="evaluate all schemes first, and rank the picks")
     args = parser.parse_args(argv)
-    from ean_core.search.compare import compare  # after --help, which needs none of it
+    from ean_core.verification.compare import compare  # after --help, which needs none of it
 
     compare(config_of(args), args.strategies, args.seeds, args.evaluations, args.steps, args.exhaustive)
 

@@ -6,6 +6,7 @@ accuracy (Pearson's r = 0.71 over 42 schemes there), and random against searched
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 
@@ -87,6 +88,8 @@ def compare_groups(a: Sequence[float], b: Sequence[float]) -> Difference:
         raise UserError("a t-test needs finite values")
     if np.ptp(x) == 0 and np.ptp(y) == 0:
         raise UserError("a t-test needs values that differ: both groups are constant")
-    test = stats.ttest_ind(x, y, equal_var=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of precision, where one group is constant, which it may be
+        test = stats.ttest_ind(x, y, equal_var=False)
     means, sds = (float(x.mean()), float(y.mean())), (float(x.std(ddof=1)), float(y.std(ddof=1)))
     return Difference(means, sds=sds, t=float(test.statistic), df=float(test.df), p=float(test.pvalue))

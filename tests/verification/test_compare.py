@@ -3,22 +3,26 @@
 import csv
 import json
 import math
+import warnings
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from matplotlib.image import imread
+from scipy import stats
 
 from classification.toy_shapes import make_toy
 from ean_core.figures import save_figure
 from ean_core.figures.strategy_comparison import strategy_comparison
 from ean_core.files import read_json_lines
 from ean_core.scheme import ConnectionScheme
-from ean_core.search import compare as module
 from ean_core.search.loop import search
 from ean_core.strategies.base import STRATEGIES, build_strategy
+from ean_core.verification import compare as module
+from ean_core.verification.compare_report import best_so_far
 from ean_testing.runs import new_name
 from ean_testing.synthetic import BLOCKS, OPTIMUM, evaluate, reward
 
@@ -98,6 +102,21 @@ def test_summary_and_table(finished: Path) -> None:
             assert summary[f"{column} sd"] == pytest.approx(abs(values[0] - values[1]) / math.sqrt(2))
         assert summary["in the top 2 %"] == sum(int(row["rank"]) <= 1 for row in own)
         assert summary["worst rank"] == max(int(row["rank"]) for row in own)
+    ranks = {name: [r["rank"] for r in result["runs"] if r["strategy"] == name] for name in result["summary"]}
+    assert set(result["against random"]) == set(ranks) - {"random"}
+    ps = {}
+    for name, row in result["against random"].items():
+        assert row["difference"] == pytest.approx(np.mean(ranks[name]) - np.mean(ranks["random"]))
+        if np.ptp(ranks[name]) or np.ptp(ranks["random"]):
+            ps[name] = row["p"]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of precision: hsp finds the same with every seed
+                assert row["p"] == pytest.approx(stats.ttest_ind(ranks[name], ranks["random"], equal_var=False).pvalue)
+        else:
+            assert row["p"] is None
+    for place, name in enumerate(sorted(ps, key=lambda name: ps[name])):  # the smallest of m is multiplied by m, ...
+        least = min(1.0, (len(ps) - place) * ps[name])
+        assert result["against random"][name]["holm"] >= least - 1e-12
     assert imread(finished / "compare.png").std() > 0.1
 
 
@@ -185,7 +204,7 @@ def test_exhaustive_asks_for_every_scheme_once() -> None:
 def test_best_so_far_counts_different_schemes_and_skips_failures(tmp_path: Path) -> None:
     search(build_strategy("policy_gradient", BLOCKS, 1), evaluate, 60, 3, tmp_path, draw=False, show=False)
     entries = read_json_lines(tmp_path / "search.jsonl")
-    curve = module.best_so_far(tmp_path / "search.jsonl")
+    curve = best_so_far(tmp_path / "search.jsonl")
     assert len(curve) == len({entry["scheme"] for entry in entries}) < len(entries)
     assert curve[-1] == max(entry["reward"] for entry in entries if not entry["failed"])
     assert all(b >= a for a, b in pairwise(curve) if not math.isnan(a))

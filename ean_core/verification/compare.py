@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
+import inspect
 import json
 import math
-import statistics
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,25 +13,30 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import barrier, is_main_process
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from ean_core.errors import UserError
-from ean_core.figures import save_figure
 from ean_core.files import read_json_lines, write_atomic
 from ean_core.search.log import metrics_of, read_log
 from ean_core.search.loop import LOG, STATE, search
 from ean_core.search.trained_supernet import Supernet, trained_supernet
 from ean_core.stopping import running
-from ean_core.strategies import STRATEGIES
-from ean_core.terminal import print_line
+from ean_core.strategies import STRATEGIES, find_strategy
+from ean_core.verification.compare_report import (
+    PICTURE,
+    RUNS,
+    SUMMARY,
+    TABLE,
+    Run,
+    against_random,
+    line_of,
+    print_report,
+    summary_of,
+    write_tables,
+)
 from ean_core.work_dir import working_in
 
-RUNS, LINES, TABLE, SUMMARY, PICTURE = "compare", "compare.jsonl", "compare.csv", "compare.json", "compare.png"
-EXHAUSTIVE = "exhaustive"
+LINES, EXHAUSTIVE = "compare.jsonl", "exhaustive"
 CHUNK = 32  # schemes a step of the exhaustive evaluation: many, because neighbours share their beginnings
-Run = dict[str, Any]
 
 
 def compare(
@@ -93,7 +96,7 @@ def compare(
         runs = []
         for number, (name, seed) in enumerate(wanted, 1):
             budget = {"per_step": per_step, "evaluations": evaluations, "steps": limit, "cached": bool(caches)}
-            key = _key(supernet, {"name": name, "strategy": configs[name], **budget})
+            key = _key(supernet, {"name": name, "strategy": _defaults(configs[name]) | configs[name], **budget})
             folder = work_dir / RUNS / f"{name}-{seed}-{key}"
             run = known.get((key, seed))
             if run is None:
@@ -102,7 +105,7 @@ def compare(
                 if is_main_process():
                     lines.append(run)
                     write_atomic(work_dir / LINES, "".join(json.dumps(line) + "\n" for line in lines))
-                    print(_line(number, len(wanted), run), flush=True)
+                    print(line_of(number, len(wanted), run), flush=True)
             runs.append({**run, **run["metrics"], "log": str(folder / LOG)})
         measured = list(runs[0]["metrics"])
         for run in runs:
@@ -111,11 +114,11 @@ def compare(
         if truth is not None:
             _rank(runs, truth)
         by_name = {name: [run for run in runs if run["strategy"] == name] for name in configs}
-        result |= {"summary": {name: _summary(own, space) for name, own in by_name.items()}}
-        result |= {"runs": runs}
+        result |= {"summary": {name: summary_of(own, space) for name, own in by_name.items()}}
+        result |= {"against random": against_random(by_name, "reward" if truth is None else "rank"), "runs": runs}
         if is_main_process():
-            _write(result, work_dir)
-            _report(result, work_dir)
+            write_tables(result, work_dir)
+            print_report(result, work_dir)
     return result
 
 
@@ -194,84 +197,10 @@ def _rank(runs: Sequence[Run], truth: Path) -> None:
             run[name] = 1 + sum(reward > own for reward in rewards.values())
 
 
-def _summary(runs: Sequence[Run], space: int) -> dict[str, Any]:
-    """Mean and sample standard deviation over the runs of a strategy."""
-    row: dict[str, Any] = {"runs": len(runs)}
-    for name, value in runs[0].items():
-        if isinstance(value, int | float) and name != "seed":
-            values = [run[name] for run in runs]
-            complete = all(v is not None and math.isfinite(v) for v in values)
-            row[name] = statistics.fmean(values) if complete else None
-            row[f"{name} sd"] = statistics.stdev(values) if complete and len(values) > 1 else None
-    if "rank" in runs[0]:
-        ranks = [run["rank"] for run in runs]
-        row |= {"worst rank": max(ranks), "in the top 2 %": sum(rank <= 0.02 * space for rank in ranks)}
-    return row
-
-
-def _write(result: Mapping[str, Any], work_dir: Path) -> None:
-    runs = result["runs"]
-    write_atomic(work_dir / SUMMARY, json.dumps(result, indent=2) + "\n")
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(name for run in runs for name in run)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(runs)
-    write_atomic(work_dir / TABLE, text.getvalue())
-    curves: dict[str, list[list[float]]] = {name: [] for name in result["summary"]}
-    picks: dict[str, list[float]] = {name: [] for name in result["summary"]}
-    label = "rank" if "rank" in runs[0] else "reward"
-    for run in runs:
-        curves[run["strategy"]].append(best_so_far(Path(run["log"])))
-        picks[run["strategy"]].append(run[label])
-    from ean_core.figures.strategy_comparison import strategy_comparison  # Matplotlib: not before there is a result
-
-    save_figure(strategy_comparison(curves, picks, label, result["space"]), work_dir / PICTURE)
-
-
-def best_so_far(log: Path) -> list[float]:
-    """The highest reward after 1, 2, ... evaluations of different schemes; NaN before the first that succeeded."""
-    seen: set[str] = set()
-    curve: list[float] = []
-    best = math.nan
-    for entry in read_log(log):
-        if entry["scheme"] not in seen:
-            seen.add(entry["scheme"])
-            if not entry["failed"] and not entry["reward"] <= best:
-                best = entry["reward"]
-            curve.append(best)
-    return curve
-
-
-def _report(result: Mapping[str, Any], work_dir: Path) -> None:
-    """The table (mean and standard deviation over the seeds) and where everything lies."""
-    ranked = "rank" in result["runs"][0]
-    columns = {"rank": "rank"} if ranked else {}
-    columns |= {"reward": "reward", **{name: name for name in result["metrics"]}}
-    columns |= {"sparsity": "sparsity", "evaluations": "evals", "seconds": "wall s"}
-    table = Table(box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0), show_edge=False)
-    most = max(row["runs"] for row in result["summary"].values())
-    table.title = f"{most} runs each, of at most {result['evaluations']} different schemes out of {result['space']:,}"
-    for header in ("", *columns.values(), *(["top 2 %"] if ranked else [])):
-        table.add_column(header, justify="right" if header else "left")
-    for name, row in result["summary"].items():
-        cells = []
-        for column in columns:
-            mean, sd = row.get(column), row.get(f"{column} sd")
-            cells.append("-" if mean is None else f"{mean:.2f}" + ("" if sd is None else f"\n± {sd:.2f}"))
-        table.add_row(name, *cells, *([f"{row['in the top 2 %']}/{row['runs']}"] if ranked else []))
-    Console(width=max(80, Console().width)).print(table)
-    if ranked:
-        print("rank: the pick's place among all schemes, by reward; wall times without evaluations (scores known)")
-    for label, name in (("summary", SUMMARY), ("runs", TABLE), ("picture", PICTURE), ("logs", RUNS)):
-        print_line(label, work_dir / name)
-
-
-def _line(number: int, total: int, run: Run) -> str:
-    seconds = "" if run["seconds"] is None else f", {run['seconds']:.1f} s"
-    return (
-        f"{number:>{len(str(total))}}/{total}  {run['strategy']} seed {run['seed']}: reward {run['reward']:.3f}, "
-        f"{run['scheme']}, {run['evaluations']} evaluations{seconds}"
-    )
+def _defaults(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that a strategy has by itself: with others its runs are others."""
+    parameters = inspect.signature(find_strategy(config["type"])).parameters
+    return {name: p.default for name, p in parameters.items() if p.default is not p.empty}
 
 
 def _key(supernet: Supernet, extra: Mapping[str, Any]) -> str:
