@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,7 @@ def run_search(
             _report(result, work_dir, supernet.checkpoint)
             if options is not None:
                 print_line("next", _retrain(cfg, work_dir / SCHEME, options))
+                print_line("verify", f"python tools/verify.py {shlex.quote(str(work_dir))}")
     return result
 
 
