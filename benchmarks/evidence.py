@@ -33,7 +33,7 @@ from ean_core.scheme import ConnectionScheme
 from ean_core.search.trained_supernet import trained_supernet
 from ean_core.terminal import print_line
 
-ALONE = ("attention", "scheme", "seed", "top1", "seconds")
+ALONE = ("attention", "epochs", "scheme", "seed", "top1", "seconds")
 SUPERNET = ("attention", "epochs", "seed", "calibration", "scheme", "accuracy")
 KEEP_ORDER = 32  # schemes evaluated at once, which share their beginnings
 Row = dict[str, str]
@@ -87,20 +87,23 @@ def train_alone(args: argparse.Namespace) -> None:
     """Train what the file does not hold yet, two at a time on two cores."""
     cfg = config_of(args)
     backbone = cfg.model.backbone
-    attention, blocks = backbone.attention["type"], blueprint(backbone).blocks
+    attention, epochs = backbone.attention["type"], str(cfg.train_cfg.max_epochs)
+    blocks = blueprint(backbone).blocks
     cfg.pop("work_dir")
     cfg.train_cfg.val_interval = cfg.train_cfg.max_epochs  # the end is all that counts
-    work = Path(args.work_dir or "work_dirs/evidence", "alone", attention)
+    work = Path(args.work_dir or "work_dirs/evidence", "alone", f"{attention}-{epochs}")
     work.mkdir(parents=True, exist_ok=True)
     config = work / "config.py"
     cfg.dump(config)
     rows = read_rows(args.out)
-    done = {(row["attention"], row["scheme"], int(row["seed"])) for row in rows}
+    done = {
+        (row["scheme"], int(row["seed"])) for row in rows if (row["attention"], row["epochs"]) == (attention, epochs)
+    }
     chosen = (
         all_schemes(blocks) if args.schemes == ["all"] else [ConnectionScheme.parse(s, blocks) for s in args.schemes]
     )
     wanted = [(str(scheme), seed) for seed in range(args.seeds) for scheme in chosen]
-    tasks = [(scheme, seed) for scheme, seed in wanted if (attention, scheme, seed) not in done]
+    tasks = [(scheme, seed) for scheme, seed in wanted if (scheme, seed) not in done]
     arguments = [
         {
             "config": str(config),
@@ -119,7 +122,7 @@ def train_alone(args: argparse.Namespace) -> None:
             print(f"{attention} {scheme} seed {seed} failed: {outcome.error}", flush=True)
             continue
         top1, seconds = outcome.value["metrics"]["top1"], outcome.value["seconds"]
-        rows.append(dict(zip(ALONE, (attention, scheme, seed, f"{top1:.2f}", seconds), strict=True)))
+        rows.append(dict(zip(ALONE, (attention, epochs, scheme, seed, f"{top1:.2f}", seconds), strict=True)))
         write_rows(args.out, ALONE, rows)
         print(f"{number}/{len(tasks)}  {attention} {scheme} seed {seed}: {top1:.2f} %, left {left:.0f} min", flush=True)
 

@@ -28,14 +28,14 @@ STRATEGIES = ("policy_gradient", "random", "hsp", "genetic", "enas")
 Table = dict[str, dict[int, float]]  # scheme -> seed -> accuracy
 
 
-def truth_of(path: Path, attention: str) -> Table:
+def truth_of(path: Path, attention: str, epochs: str) -> Table:
     """The stand-alone accuracies of a file."""
     table: Table = defaultdict(dict)
     for row in read_rows(path):
-        if row["attention"] == attention:
+        if (row["attention"], row["epochs"]) == (attention, epochs):
             table[row["scheme"]][int(row["seed"])] = float(row["top1"])
     if not table:
-        raise UserError(f"'{path}' has no training with {attention}")
+        raise UserError(f"'{path}' has no training with {attention} of {epochs} epochs")
     return table
 
 
@@ -125,6 +125,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = make_parser(__doc__ or "", "python benchmarks/evidence_report.py benchmarks/results/evidence")
     parser.add_argument("folder", type=Path, help="with alone.csv and supernet.csv")
     parser.add_argument("--attention", default="SE")
+    parser.add_argument("--epochs", default="6", help="of the trainings on their own")
     parser.add_argument("--pick", help="the scheme that a search found, for (b)")
     parser.add_argument("--pick-seeds", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=2, help="of the means")
@@ -132,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=100, help="runs of each strategy")
     parser.add_argument("--out", type=Path, help="PNG of the last supernet's scores and the means")
     args = parser.parse_args(argv)
-    table = truth_of(args.folder / "alone.csv", args.attention)
+    table = truth_of(args.folder / "alone.csv", args.attention, args.epochs)
     truth = means_of(table, range(args.seeds))
     if args.seeds > 1:
         variances(table, range(args.seeds))
