@@ -12,29 +12,31 @@ from __future__ import annotations
 
 import argparse
 import csv
-import io
 import itertools
 import pickle
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmengine.registry import HOOKS
 
 from classification.sources import CIFAR, read_source
 from ean_core.engine.cli import add_config_options, command, config_of, make_parser
 from ean_core.engine.models import blueprint
+from ean_core.engine.runner import registered
 from ean_core.errors import UserError
-from ean_core.files import write_atomic
+from ean_core.files import write_atomic, write_csv
 from ean_core.scale import build_engine
 from ean_core.scheme import ConnectionScheme
+from ean_core.search.supernet import SupernetHook
 from ean_core.search.trained_supernet import trained_supernet
 from ean_core.terminal import print_line
 
 ALONE = ("attention", "epochs", "scheme", "seed", "top1", "seconds")
-SUPERNET = ("attention", "epochs", "seed", "calibration", "scheme", "accuracy")
+SUPERNET = ("attention", "p", "epochs", "seed", "calibration", "scheme", "accuracy")
 KEEP_ORDER = 32  # schemes evaluated at once, which share their beginnings
 Row = dict[str, str]
 
@@ -42,15 +44,6 @@ Row = dict[str, str]
 def read_rows(path: Path) -> list[Row]:
     """The lines of a CSV file, none if it is missing."""
     return list(csv.DictReader(path.read_text().splitlines())) if path.is_file() else []
-
-
-def write_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write a CSV file whole or not at all."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomic(path, text.getvalue())
 
 
 def all_schemes(blocks: Sequence[int]) -> list[ConnectionScheme]:
@@ -123,7 +116,7 @@ def train_alone(args: argparse.Namespace) -> None:
             continue
         top1, seconds = outcome.value["metrics"]["top1"], outcome.value["seconds"]
         rows.append(dict(zip(ALONE, (attention, epochs, scheme, seed, f"{top1:.2f}", seconds), strict=True)))
-        write_rows(args.out, ALONE, rows)
+        write_csv(args.out, ALONE, rows)
         print(f"{number}/{len(tasks)}  {attention} {scheme} seed {seed}: {top1:.2f} %, left {left:.0f} min", flush=True)
 
 
@@ -134,12 +127,13 @@ def score_supernet(args: argparse.Namespace) -> None:
         for calibration in args.calibration:
             cfg = config_of(args)
             attention, epochs = cfg.model.backbone.attention["type"], cfg.train_cfg.max_epochs
-            key = (attention, str(epochs), str(seed), str(calibration))
-            if any(tuple(row[name] for name in SUPERNET[:4]) == key for row in rows):
+            p = next(h for h in cfg.custom_hooks if registered(HOOKS, h) is SupernetHook).get("p", 0.5)
+            key = (attention, str(p), str(epochs), str(seed), str(calibration))
+            if any(tuple(row[name] for name in SUPERNET[:5]) == key for row in rows):
                 continue
             cfg.randomness.seed = seed
             cfg.search.calibration = calibration
-            cfg.work_dir = str(Path(args.work_dir or "work_dirs/evidence", f"supernet-{attention}-{epochs}-{seed}"))
+            cfg.work_dir = str(Path(args.work_dir or "work_dirs/evidence", f"supernet-{attention}-{p}-{epochs}-{seed}"))
             cfg.experiment_name = f"supernet_{time.time_ns()}"
             supernet = trained_supernet(cfg, [])
             schemes = all_schemes(supernet.blocks)
@@ -147,8 +141,8 @@ def score_supernet(args: argparse.Namespace) -> None:
                 part = schemes[i : i + KEEP_ORDER]
                 for scheme, found in zip(part, supernet.evaluator(part), strict=True):
                     rows.append(dict(zip(SUPERNET, (*key, str(scheme), f"{found['accuracy']:.3f}"), strict=True)))
-            write_rows(args.out, SUPERNET, rows)
-            print_line("scored", f"{attention}, {epochs} epochs, seed {seed}, calibration {calibration}")
+            write_csv(args.out, SUPERNET, rows)
+            print_line("scored", f"{attention}, p {p}, {epochs} epochs, seed {seed}, calibration {calibration}")
 
 
 @command

@@ -5,21 +5,24 @@ Only schemes that every seed of a question has are compared, so it can be run wh
 
 from __future__ import annotations
 
+import math
 import statistics
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 from evidence import read_rows
+from matplotlib.figure import Figure
 
-from ean_core.analysis.correlation import correlate
-from ean_core.analysis.paired import bootstrap, compare_paired, holm, kendall, pearson
+from ean_core.analysis.correlation import Values, correlate, pearson
+from ean_core.analysis.paired import compare_paired, holm
 from ean_core.engine.cli import command, make_parser
 from ean_core.errors import UserError
 from ean_core.figures import save_figure
-from ean_core.figures.supernet_correlation import supernet_correlation
-from ean_core.scheme import ConnectionScheme
+from ean_core.figures.supernet_correlation import draw_correlation
 from ean_core.search.loop import search
 from ean_core.search.reward import Reward, Term
 from ean_core.strategies import build_strategy
@@ -57,22 +60,40 @@ def variances(table: Table, seeds: Sequence[int]) -> None:
     )
 
 
-def correlations(truth: Mapping[str, float], scores: Mapping[tuple[str, ...], Mapping[str, float]]) -> None:
-    """(a) Every supernet's scores with the stand-alone means."""
+def correlations(truth: Mapping[str, float], scores: Mapping[tuple[str, ...], Mapping[str, float]]) -> Figure:
+    """(a) Every supernet's scores with the stand-alone means, and how both go with the number of connections."""
+    columns = math.ceil(math.sqrt(len(scores)))
+    figure = Figure(figsize=(4 * columns, 4 * math.ceil(len(scores) / columns)), layout="constrained")
+    panels = iter(figure.subplots(math.ceil(len(scores) / columns), columns, squeeze=False).flat)
     print(
-        "| epochs | seed | norms | n | Pearson | Kendall | everywhere / nowhere there |\n|---|---|---|---|---|---|---|"
+        "| p | epochs | seed | norms | n | Pearson | Kendall | r among equally many | points a connection |\n"
+        "|---|---|---|---|---|---|---|---|---|"
     )
-    for (epochs, seed, calibration), own in sorted(scores.items(), key=lambda item: tuple(map(int, item[0]))):
+    for key, own in sorted(scores.items(), key=lambda item: tuple(map(float, item[0]))):
         names = [name for name in truth if name in own]
-        x, y = [own[name] for name in names], [truth[name] for name in names]
-        found = correlate(x, y)
-        r, tau = (bootstrap(statistic, x, y) for statistic in (pearson, kendall))
-        ends = [next(v for name, v in own.items() if set(name) - {"-"} == {bit}) for bit in "10"]
+        x, y = np.array([own[name] for name in names]), np.array([truth[name] for name in names])
+        count = np.array([name.count("1") for name in names])
+        found = correlate(x.tolist(), y.tolist())
+        (slope, rest), (alone, true_rest) = _without(count, x), _without(count, y)
+        p, epochs, seed, calibration = key
         norms = f"renewed, {calibration} batches" if int(calibration) else "as stored"
+        r, tau = (f"{v:.2f} [{low:.2f}, {high:.2f}]" for v, (low, high) in (
+            (found.pearson, found.pearson_interval), (found.kendall, found.kendall_interval)))  # fmt: skip
         print(
-            f"| {epochs} | {seed} | {norms} | {found.n} | {found.pearson:.2f} [{r[0]:.2f}, {r[1]:.2f}] "
-            f"| {found.kendall:.2f} [{tau[0]:.2f}, {tau[1]:.2f}] | {ends[0]:.1f} / {ends[1]:.1f} |"
+            f"| {p} | {epochs} | {seed} | {norms} | {found.n} | {r} | {tau} | {pearson(rest, true_rest):.2f} "
+            f"| {slope:+.2f}, alone {alone:+.2f} |"
         )
+        title = f"p {p}, {epochs} epochs, seed {seed}\nnorms {norms}"
+        draw_correlation(next(panels), {**asdict(found), "supernet": x, "alone": y}, "top-1 in %", title)
+    for panel in panels:
+        panel.remove()
+    return figure
+
+
+def _without(count: Values, values: Values) -> tuple[float, Values]:
+    """The slope of values over the number of connections, and what the line leaves."""
+    slope, start = np.polyfit(count, values, 1)
+    return float(slope), values - slope * count - start
 
 
 def picks(table: Table, pick: str, seeds: Sequence[int]) -> None:
@@ -131,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=2, help="of the means")
     parser.add_argument("--evaluations", type=int, default=24, help="of each strategy")
     parser.add_argument("--repeats", type=int, default=100, help="runs of each strategy")
-    parser.add_argument("--out", type=Path, help="PNG of the last supernet's scores and the means")
+    parser.add_argument("--out", type=Path, help="PNG of the supernets' scores and the means")
     args = parser.parse_args(argv)
     table = truth_of(args.folder / "alone.csv", args.attention, args.epochs)
     truth = means_of(table, range(args.seeds))
@@ -140,21 +161,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     scores: dict[tuple[str, ...], dict[str, float]] = defaultdict(dict)
     for row in read_rows(args.folder / "supernet.csv"):
         if row["attention"] == args.attention:
-            scores[row["epochs"], row["seed"], row["calibration"]][row["scheme"]] = float(row["accuracy"])
-    correlations(truth, scores)
+            scores[row["p"], row["epochs"], row["seed"], row["calibration"]][row["scheme"]] = float(row["accuracy"])
+    figure = correlations(truth, scores)
     if args.pick:
-        picks(
-            table, str(ConnectionScheme.parse(args.pick, tuple(map(len, args.pick.split("-"))))), range(args.pick_seeds)
-        )
+        picks(table, args.pick, range(args.pick_seeds))
     strategies(truth, args.evaluations, args.repeats)
-    if args.out and scores:
-        key, own = list(scores.items())[-1]
-        names = [name for name in truth if name in own]
-        x, y = [own[name] for name in names], [truth[name] for name in names]
-        words = (
-            f"supernet of {key[0]} epochs, seed {key[1]}: {len(names)} schemes, Pearson {correlate(x, y).pearson:.2f}"
-        )
-        save_figure(supernet_correlation({"schemes": x}, {"schemes": y}, words), args.out)
+    if args.out:
+        save_figure(figure, args.out)
 
 
 if __name__ == "__main__":

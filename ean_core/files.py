@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -146,6 +148,15 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 def write_json_lines(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:
     """Write a file of JSON lines whole or not at all."""
     write_atomic(path, "".join(map(_json_line, entries)))
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a CSV file whole or not at all, with a line of headers; what a row lacks is left empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(path, text.getvalue())
 
 
 def append_json_line(path: Path, entry: Mapping[str, Any]) -> None:

@@ -6,14 +6,18 @@ accuracy (Pearson's r = 0.71 over 42 schemes there), and random against searched
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from ean_core.errors import UserError
+
+Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,8 @@ class Correlation:
         kendall: Tau-b: ``(C - D) / sqrt((C + D + Tx) (C + D + Ty))``, of the orders, with ``C`` concordant and ``D``
             discordant pairs and ``Tx``, ``Ty`` those tied in x or in y alone.
         kendall_p: As ``pearson_p``, of the orders.
+        pearson_interval: 95 %, by the :func:`bootstrap`.
+        kendall_interval: As ``pearson_interval``.
     """
 
     n: int
@@ -35,6 +41,8 @@ class Correlation:
     pearson_p: float
     kendall: float
     kendall_p: float
+    pearson_interval: tuple[float, float]
+    kendall_interval: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -71,8 +79,15 @@ def correlate(x: Sequence[float], y: Sequence[float]) -> Correlation:
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         raise UserError("a correlation needs values that differ: all of one side are equal")
     r, tau = stats.pearsonr(a, b), stats.kendalltau(a, b)
-    found = {"pearson": r.statistic, "pearson_p": r.pvalue, "kendall": tau.statistic, "kendall_p": tau.pvalue}
-    return Correlation(len(a), **{name: float(value) for name, value in found.items()})
+    return Correlation(
+        len(a),
+        pearson=float(r.statistic),
+        pearson_p=float(r.pvalue),
+        kendall=float(tau.statistic),
+        kendall_p=float(tau.pvalue),
+        pearson_interval=bootstrap(pearson, x, y),
+        kendall_interval=bootstrap(kendall, x, y),
+    )
 
 
 def compare_groups(a: Sequence[float], b: Sequence[float]) -> Difference:
@@ -93,3 +108,44 @@ def compare_groups(a: Sequence[float], b: Sequence[float]) -> Difference:
         test = stats.ttest_ind(x, y, equal_var=False)
     means, sds = (float(x.mean()), float(y.mean())), (float(x.std(ddof=1)), float(y.std(ddof=1)))
     return Difference(means, sds=sds, t=float(test.statistic), df=float(test.df), p=float(test.pvalue))
+
+
+def bootstrap(
+    statistic: Callable[[Values, Values], float],
+    x: Sequence[float],
+    y: Sequence[float],
+    draws: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """The 95 % percentile interval of a statistic of pairs, which are drawn anew with replacement.
+
+    Draws of which the statistic is not finite (all of one side equal) are left out.
+
+    Returns:
+        The 2.5 and the 97.5 percentile.
+
+    Raises:
+        UserError: No draw has a finite statistic.
+    """
+    a, b = np.asarray(x, float), np.asarray(y, float)
+    generator = np.random.default_rng(seed)
+    found = []
+    for index in generator.integers(len(a), size=(draws, len(a))):
+        one, other = a[index], b[index]
+        value = statistic(one, other) if np.ptp(one) and np.ptp(other) else math.nan
+        if math.isfinite(value):
+            found.append(value)
+    if not found:
+        raise UserError("no interval: all values of one side are equal")
+    low, high = np.percentile(found, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def pearson(x: Values, y: Values) -> float:
+    """``cov(x, y) / (sd(x) sd(y))``."""
+    return float(np.corrcoef(x, y)[0, 1])
+
+
+def kendall(x: Values, y: Values) -> float:
+    """Tau-b."""
+    return float(stats.kendalltau(x, y).statistic)

@@ -1,18 +1,15 @@
-"""Paired comparisons of trainings that share their seeds: intervals, t tests, Holm's correction, power, bootstrap."""
+"""Paired comparisons of trainings that share their seeds: intervals, t tests, Holm's correction, power."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from ean_core.errors import UserError
-
-Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -131,44 +128,3 @@ def detectable(pairs: int, alpha: float = 0.05, wanted: float = 0.8) -> float:
     while power(high, pairs, alpha) < wanted and high < 1e3 * limit:
         high *= 2
     return float(optimize.brentq(lambda effect: power(effect, pairs, alpha) - wanted, 0.0, high, xtol=1e-10))
-
-
-def bootstrap(
-    statistic: Callable[[Values, Values], float],
-    x: Sequence[float],
-    y: Sequence[float],
-    draws: int = 2000,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """The 95 % percentile interval of a statistic of pairs, which are drawn anew with replacement.
-
-    Draws of which the statistic is not finite (all of one side equal) are left out.
-
-    Returns:
-        The 2.5 and the 97.5 percentile.
-
-    Raises:
-        UserError: No draw has a finite statistic.
-    """
-    a, b = np.asarray(x, float), np.asarray(y, float)
-    generator = np.random.default_rng(seed)
-    found = []
-    for index in generator.integers(len(a), size=(draws, len(a))):
-        one, other = a[index], b[index]
-        value = statistic(one, other) if np.ptp(one) and np.ptp(other) else math.nan
-        if math.isfinite(value):
-            found.append(value)
-    if not found:
-        raise UserError("no interval: all values of one side are equal")
-    low, high = np.percentile(found, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def pearson(x: Values, y: Values) -> float:
-    """``cov(x, y) / (sd(x) sd(y))``, as :func:`ean_core.analysis.correlation.correlate` has it."""
-    return float(np.corrcoef(x, y)[0, 1])
-
-
-def kendall(x: Values, y: Values) -> float:
-    """Tau-b, as :func:`ean_core.analysis.correlation.correlate` has it."""
-    return float(stats.kendalltau(x, y).statistic)

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ean_core.figures import BLUE, GREY, ORANGE
+from ean_core.figures.supernet_correlation import draw_correlation
 
 COLOUR = {"found": ORANGE, "reference": BLUE, "chosen": "#8b5fb0", "random": GREY}
 LONGEST = 16  # characters of a name
@@ -30,7 +31,7 @@ def draw_verdict(result: Mapping[str, Any]) -> Figure:
     _runs(axes[0], rows, unit)
     _differences(axes[1], result["differences"], result["metric"], result["rule"])
     if correlation:
-        _correlation(axes[2], correlation, result["metric"])
+        draw_correlation(axes[2], correlation, result["metric"])
     figure.suptitle(result["verdict"][0].removeprefix("VERDICT: "), fontsize=11, x=0.01, ha="left")
     return figure
 
@@ -75,16 +76,3 @@ def _differences(axes: Axes, rows: Sequence[Mapping[str, Any]], metric: str, rul
         f"found - other, {metric}\nmean of the paired seeds, 95 % interval\ngreen: better, red: worse, grey: open"
     )
     axes.grid(alpha=0.3, axis="x")
-
-
-def _correlation(axes: Axes, found: Mapping[str, Any], metric: str) -> None:
-    x, y = np.array(found["supernet"]), np.array(found["alone"])
-    axes.plot(x, y, "o", color=BLUE, markersize=6, alpha=0.75)
-    line = np.polyfit(x, y, 1)
-    ends = np.array([x.min(), x.max()])
-    axes.plot(ends, np.polyval(line, ends), "--", color="#6f6f6f", linewidth=1)
-    axes.set(xlabel="score in the supernet, on D_val\n(to the right: better)", ylabel=f"{metric}, trained from scratch")
-    words = [f"{kind.capitalize()} {found[kind]:.2f} [{', '.join(f'{v:.2f}' for v in found[f'{kind}_interval'])}]"
-             for kind in ("pearson", "kendall")]  # fmt: skip
-    axes.set_title("\n".join([f"{found['n']} schemes", *words]), fontsize=9)
-    axes.grid(alpha=0.3)

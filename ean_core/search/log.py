@@ -123,12 +123,13 @@ def _is_line(entry: Entry) -> bool:
     return (
         whole
         and "reward" in entry
-        and _is_number(entry.get("sparsity"))
-        and all(value is None or _is_number(value) for value in (*rest, *entry["strategy"].values()))
+        and is_number(entry.get("sparsity"))
+        and all(value is None or is_number(value) for value in (*rest, *entry["strategy"].values()))
     )
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Whether a value is a finite number, and no Boolean."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

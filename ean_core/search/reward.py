@@ -9,10 +9,7 @@ from typing import Any
 
 from ean_core.errors import UserError, building, shortened
 from ean_core.scheme import ConnectionScheme
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+from ean_core.search.log import is_number
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,7 @@ class Term:
     def __post_init__(self) -> None:
         if self.direction not in ("up", "down"):
             raise UserError(f"direction of the reward term '{self.metric}' must be 'up' or 'down'")
-        if not _is_number(self.weight) or not self.weight > 0:
+        if not is_number(self.weight) or not self.weight > 0:
             raise UserError(f"weight of the reward term '{self.metric}' must be positive: use direction='down'")
 
 
@@ -107,7 +104,7 @@ def build_reward(
     """
     if aims is not None and len({aim.get("metric") for aim in aims if isinstance(aim, Mapping)}) < max(len(aims), 2):
         raise UserError("search.reward.aims are two or more different metrics: a single one goes into terms")
-    if offset is not None and not _is_number(offset):
+    if offset is not None and not is_number(offset):
         raise UserError(f"search.reward.offset must be a number, got {shortened(offset)}")
     terms = terms if terms is not None else aims
     if terms is None:

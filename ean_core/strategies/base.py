@@ -165,9 +165,9 @@ def from_bits(bits: torch.Tensor, blocks: Sequence[int]) -> list[ConnectionSchem
 def drop_failed(
     schemes: Sequence[ConnectionScheme], rewards: Sequence[float]
 ) -> tuple[list[ConnectionScheme], torch.Tensor]:
-    """The schemes whose evaluation did not fail (their reward is finite), and their rewards, (n,)."""
+    """The schemes whose evaluation did not fail (their reward is finite), and their rewards, (n,) in float64."""
     kept = [(s, float(r)) for s, r in zip(schemes, rewards, strict=True) if math.isfinite(r)]
-    return [s for s, _ in kept], torch.tensor([r for _, r in kept], dtype=torch.float32)
+    return [s for s, _ in kept], torch.tensor([r for _, r in kept], dtype=torch.float64)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -72,10 +71,9 @@ class ENAS:
     def tell(self, schemes: Sequence[ConnectionScheme], rewards: Sequence[float]) -> None:
         """One step of REINFORCE."""
         self.seen.update(schemes, rewards)
-        schemes, _ = drop_failed(schemes, rewards)
+        schemes, raw = drop_failed(schemes, rewards)
         if not schemes:
             return
-        raw = torch.tensor([float(r) for r in rewards if math.isfinite(r)], dtype=torch.float64)
         _, log_p, entropy = self._unroll(len(schemes), given=to_bits(schemes))
         bonus = entropy.detach().double()
         self.rewards.update(raw)

@@ -56,7 +56,7 @@ class Genetic:
 
     def tell(self, schemes: Sequence[ConnectionScheme], rewards: Sequence[float]) -> None:
         """Score individuals; a failed one has no offspring. Schemes that were not asked for join the population."""
-        self._tell(schemes, rewards, [(reward,) for reward in rewards], [() for _ in rewards])
+        self._tell(schemes, rewards, [() for _ in rewards])
 
     def tell_aims(
         self, schemes: Sequence[ConnectionScheme], rewards: Sequence[float], aims: Sequence[Sequence[float]]
@@ -73,29 +73,26 @@ class Genetic:
             self._reset(len(aims[0]))
             for n in asked:  # the first generation, drawn by the same seed: the same
                 self.ask(n)
-        self._tell(schemes, rewards, aims, aims)
+        self._tell(schemes, rewards, aims)
 
     def _tell(
-        self,
-        schemes: Sequence[ConnectionScheme],
-        rewards: Sequence[float],
-        values: Sequence[Sequence[float]],
-        noted: Sequence[Sequence[float]],
+        self, schemes: Sequence[ConnectionScheme], rewards: Sequence[float], aims: Sequence[Sequence[float]]
     ) -> None:
         states = self._optuna.trial.TrialState
-        for scheme, reward, objectives, aims in zip(schemes, rewards, values, noted, strict=True):
-            self.history.append((str(scheme), float(reward), *map(float, aims)))
+        for scheme, reward, own in zip(schemes, rewards, aims, strict=True):
+            self.history.append((str(scheme), float(reward), *map(float, own)))
+            objectives = list(own) or [reward]
             asked = next((trial for trial, drawn in self._open if drawn == scheme), None)
             self._open = [pair for pair in self._open if pair[0] is not asked]
             if not math.isfinite(reward):
                 if asked is not None:
                     self.study.tell(asked, state=states.FAIL)
             elif asked is not None:
-                self.study.tell(asked, list(objectives))
+                self.study.tell(asked, objectives)
             else:
                 params = dict(zip(self._bits, map(int, scheme), strict=True))
                 self.study.add_trial(
-                    self._optuna.trial.create_trial(params=params, distributions=self._bits, values=list(objectives))
+                    self._optuna.trial.create_trial(params=params, distributions=self._bits, values=objectives)
                 )
         self.seen.update(schemes, rewards)
 
@@ -117,7 +114,7 @@ class Genetic:
                 continue
             name, reward, *aims = event
             scheme = ConnectionScheme.parse(name, self.blocks)
-            self._tell([scheme], [reward], [aims or [reward]], [aims])
+            self._tell([scheme], [reward], [aims])
 
     def _reset(self, objectives: int) -> None:
         self._optuna.logging.set_verbosity(self._optuna.logging.WARNING)  # it prints a line a study and a trial

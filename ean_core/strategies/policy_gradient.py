@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -98,11 +97,10 @@ class PolicyGradient:
     def tell(self, schemes: Sequence[ConnectionScheme], rewards: Sequence[float]) -> None:
         """Reward and bonus, baseline, one step of Eq. 5, one replayed step of Eq. 8."""
         self.seen.update(schemes, rewards)
-        schemes, _ = drop_failed(schemes, rewards)
+        schemes, raw = drop_failed(schemes, rewards)  # (n,)
         if not schemes:
             return
         bits = to_bits(schemes)  # (n, m)
-        raw = torch.tensor([float(r) for r in rewards if math.isfinite(r)], dtype=torch.float64)  # (n,)
         bonus = self.rnd.bonus(bits)  # (n,)
         self.rnd.learn(bits)
         self.advantage.update(raw, bonus)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import statistics
@@ -18,7 +16,7 @@ from rich.table import Table
 from ean_core.analysis.correlation import compare_groups
 from ean_core.analysis.paired import holm
 from ean_core.figures import save_figure
-from ean_core.files import write_atomic
+from ean_core.files import write_atomic, write_csv
 from ean_core.search.log import read_log
 from ean_core.terminal import print_line
 
@@ -73,11 +71,7 @@ def write_tables(result: Mapping[str, Any], work_dir: Path) -> None:
     """Write ``compare.json``, ``compare.csv`` and ``compare.png``."""
     runs = result["runs"]
     write_atomic(work_dir / SUMMARY, json.dumps(result, indent=2) + "\n")
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(name for run in runs for name in run)), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(runs)
-    write_atomic(work_dir / TABLE, text.getvalue())
+    write_csv(work_dir / TABLE, list(dict.fromkeys(name for run in runs for name in run)), runs)
     curves: dict[str, list[list[float]]] = {name: [] for name in result["summary"]}
     picks: dict[str, list[float]] = {name: [] for name in result["summary"]}
     label = "rank" if "rank" in runs[0] else "reward"

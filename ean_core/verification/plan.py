@@ -22,6 +22,8 @@ from ean_core.verification.setup import Search
 FOUND, RANDOM, CHOSEN, REFERENCE = "found", "random", "chosen", "reference"
 PLAIN = ("plain", "no-attention")
 """The names of the network without attention, that of a scheme and that of a genotype."""
+OWN_MODULES = "org-full"
+"""All blocks connected, each to a module of its own."""
 SEEDS, SCHEMES = 10, 40
 """More seeds and random schemes than these a budget does not buy."""
 
@@ -86,7 +88,7 @@ def contestants(search: Search, cfg: Config, random: int, more: Sequence[str] = 
     none = ConnectionScheme.none(blocks)
     if found != none:
         result.append(Contestant("plain", group=REFERENCE, scheme=str(none), density=0.0, backbone=plain))
-    for name, sharing in (("share-full", "stage"), ("org-full", own)):
+    for name, sharing in (("share-full", "stage"), (OWN_MODULES, own)):
         if (found, backbone.get("sharing", "stage")) != (full, sharing):
             result.append(contestant(name, REFERENCE, full, sharing=sharing))
     taken = {found}

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ean_core.analysis.correlation import compare_groups, correlate
-from ean_core.analysis.paired import bootstrap, compare_paired, detectable, holm, kendall, mean_of, pearson
-from ean_core.verification.plan import CHOSEN, FOUND, PLAIN, RANDOM, Contestant
+from ean_core.analysis.paired import compare_paired, detectable, holm, mean_of
+from ean_core.files import write_csv
+from ean_core.verification.plan import CHOSEN, FOUND, OWN_MODULES, PLAIN, RANDOM, Contestant
 
 Runs = Mapping[tuple[str, int], float]
 LEVEL = 0.05
@@ -112,17 +112,12 @@ def _correlation(
     pairs = {
         c.scheme: (supernet[c.scheme], better * float(np.mean(list(values[c.name].values()))))
         for c in who
-        if c.scheme in supernet and values[c.name] and c.name not in ("org-full",)  # the supernet shares its modules
+        if c.scheme in supernet and values[c.name] and c.name != OWN_MODULES  # the supernet shares its modules
     }
     x, y = [pair[0] for pair in pairs.values()], [pair[1] for pair in pairs.values()]
     if len(pairs) < FEWEST or len(set(x)) == 1 or len(set(y)) == 1:
         return None
-    found = asdict(correlate(x, y))
-    intervals = {
-        "pearson_interval": bootstrap(pearson, x, y),
-        "kendall_interval": bootstrap(kendall, x, y),
-    }
-    return {**found, **intervals, "schemes": list(pairs), "supernet": x, "alone": [better * v for v in y]}
+    return {**asdict(correlate(x, y)), "schemes": list(pairs), "supernet": x, "alone": [better * v for v in y]}
 
 
 def verdict(result: Mapping[str, Any], metric: str, better: float, failed: Sequence[str] = ()) -> list[str]:
@@ -228,22 +223,18 @@ def table(result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return rows
 
 
-def lines_of_csv(who: Sequence[Contestant], runs: Sequence[Mapping[str, Any]]) -> str:
+def write_runs(who: Sequence[Contestant], runs: Sequence[Mapping[str, Any]], path: Path) -> None:
     """``verify.csv``: a line for each run, failed ones with their error."""
     by_name = {c.name: c for c in who}
     metrics = list(dict.fromkeys(name for run in runs for name in run.get("metrics", {})))
-    text = io.StringIO()
     columns = ["contestant", "group", "scheme", "density", "seed", *metrics, "seconds", "error"]
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
+    rows = []
     for run in runs:
         c = by_name[run["contestant"]]
-        scheme = " ".join(c.scheme.split("\n"))
-        row = {"contestant": c.name, "group": c.group, "scheme": scheme, "density": c.density, "seed": run["seed"]}
-        writer.writerow(
-            row | run.get("metrics", {}) | {"seconds": run.get("seconds"), "error": run.get("error", "")}
-        )  # fmt: skip
-    return text.getvalue()
+        row = {"contestant": c.name, "group": c.group, "scheme": " ".join(c.scheme.split("\n")), "density": c.density}
+        rest = {"seed": run["seed"], "seconds": run.get("seconds"), "error": run.get("error", "")}
+        rows.append({**row, **run.get("metrics", {}), **rest})
+    write_csv(path, columns, rows)
 
 
 def finite(tree: Any) -> Any:

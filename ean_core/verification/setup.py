@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from ean_core.search.loop import LOG, SCHEME, STATE
 from ean_core.search.made_with import NOTE, searched_config
 from ean_core.search.settings import flatten
 from ean_core.search.supernet import SupernetHook
+from ean_core.terminal import progress_bar
 
 OWN = ("scheme", "init_cfg", "frozen")
 """Options of a backbone that a training does not take from the search."""
@@ -169,7 +170,7 @@ def seen_by_search(search: Search, cfg: Config) -> tuple[list[str], int]:
     Raises:
         UserError: Images of the same task cannot be compared: they have no files, and are decoded to other sizes.
     """
-    own, test = list(_contents(search.cfg, "val_dataloader")), list(_contents(cfg, "test_dataloader"))
+    own, test = _contents(search.cfg, "val_dataloader", "D_val"), _contents(cfg, "test_dataloader", "test images")
     known = {digest for _, _, digests in own for digest in digests}
     found = [name for name, _, digests in test if digests & known]
     files = all(any("file" in digest for digest in part[0][2]) for part in (own, test))
@@ -198,18 +199,20 @@ def build_dataset(cfg: Config, loader: str) -> Any:
 Content = tuple[str, tuple[int, ...], set[str]]
 
 
-def _contents(cfg: Config, loader: str) -> Iterator[Content]:
+def _contents(cfg: Config, loader: str, name: str) -> list[Content]:
     """Of every image of a data set: its name, its shape, and digests of what it contains."""
     dataset = build_dataset(cfg, loader)
-    for index in range(len(dataset)):
-        item = dataset[index]
-        inputs = item["inputs"]
-        path = item.get("img_path") or getattr(item.get("data_samples"), "img_path", None)
-        array = torch.as_tensor(inputs).detach().cpu().contiguous()
-        digests = {hashlib.sha256(array.view(torch.uint8).numpy().tobytes()).hexdigest()}
-        if path is not None:
-            digests.add("file " + hashlib.sha256(Path(path).read_bytes()).hexdigest())
-        yield str(path or f"number {index}"), tuple(array.shape), digests
+    found = []
+    with progress_bar(transient=True) as bar:
+        for index in bar.track(range(len(dataset)), description=f"reading {name}"):
+            item = dataset[index]
+            path = item.get("img_path") or getattr(item.get("data_samples"), "img_path", None)
+            array = torch.as_tensor(item["inputs"]).detach().cpu().contiguous()
+            digests = {hashlib.sha256(array.view(torch.uint8).numpy().tobytes()).hexdigest()}
+            if path is not None:
+                digests.add("file " + hashlib.sha256(Path(path).read_bytes()).hexdigest())
+            found.append((str(path or f"number {index}"), tuple(array.shape), digests))
+    return found
 
 
 def _shape(shapes: set[tuple[int, ...]]) -> str:

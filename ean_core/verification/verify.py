@@ -29,7 +29,7 @@ from ean_core.verification.plan import (
     duration,
     plan_in_words,
 )
-from ean_core.verification.report import finite, lines_of_csv, summarise, table, verdict
+from ean_core.verification.report import finite, summarise, table, verdict, write_runs
 from ean_core.verification.runs import RESULT
 from ean_core.verification.setup import Search, metric_of, read_search, seen_by_search, training_config
 from ean_core.work_dir import begin, working_in
@@ -161,7 +161,7 @@ class _Report:
         rule = "greater" if self.better > 0 else "less"
         result = {"metric": self.metric, "rule": rule, "verdict": words, **found, "runs": runs}
         write_atomic(self.folder / SUMMARY, json.dumps(finite(result), indent=2, allow_nan=False) + "\n")
-        write_atomic(self.folder / TABLE, lines_of_csv(self.who, runs))
+        write_runs(self.who, runs, self.folder / TABLE)
         return result
 
 

@@ -2,15 +2,12 @@
 
 import math
 import random
-from pathlib import Path
 
+import numpy as np
 import pytest
-from matplotlib.image import imread
-from scipy import integrate
+from scipy import integrate, stats
 
-from ean_core.analysis.correlation import compare_groups, correlate
-from ean_core.figures import save_figure
-from ean_core.figures.supernet_correlation import supernet_correlation
+from ean_core.analysis.correlation import bootstrap, compare_groups, correlate, kendall, pearson
 
 random.seed(5)
 X = [random.gauss(50, 3) for _ in range(14)]
@@ -43,6 +40,9 @@ def test_correlation(x: list[float], y: list[float]) -> None:
     assert found.kendall == pytest.approx(both / math.sqrt(untied_x * untied_y))
     assert found.pearson_p == pytest.approx(student_tail(r * math.sqrt((n - 2) / (1 - r * r)), n - 2), rel=1e-6)
     assert 0 < found.kendall_p < 1
+    for name, statistic in (("pearson", pearson), ("kendall", kendall)):
+        assert statistic(np.array(x), np.array(y)) == pytest.approx(getattr(found, name))
+        assert getattr(found, f"{name}_interval") == bootstrap(statistic, x, y)
 
 
 def test_kendall_p_of_a_perfect_order_counts_permutations() -> None:
@@ -85,10 +85,17 @@ def test_groups_without_a_test(a: list[float], b: list[float], message: str) -> 
         compare_groups(a, b)
 
 
-def test_picture(tmp_path: Path) -> None:
-    supernet, alone = {"random": X[:9], "chosen": X[9:]}, {"random": Y[:9], "chosen": Y[9:]}
-    save_figure(supernet_correlation(supernet, alone, "r = 0.5", "t = 1"), tmp_path / "a.png")
-    save_figure(supernet_correlation({"random": X}, {"random": Y}, "r = 0.5"), tmp_path / "b.png")
-    pictures = [imread(tmp_path / name) for name in ("a.png", "b.png")]
-    assert pictures[0].shape == pictures[1].shape
-    assert (pictures[0] != pictures[1]).any()
+def test_bootstrap_against_scipy() -> None:
+    generator = np.random.default_rng(1)
+    x = generator.normal(size=40)
+    y = x + generator.normal(size=40)
+    for statistic in (pearson, kendall):
+        wanted = stats.bootstrap(
+            (x, y), statistic, paired=True, vectorized=False, n_resamples=2000, method="percentile", rng=3
+        ).confidence_interval
+        low, high = bootstrap(statistic, x.tolist(), y.tolist())
+        assert low == pytest.approx(wanted.low, abs=0.03)
+        assert high == pytest.approx(wanted.high, abs=0.03)
+    assert bootstrap(pearson, X, Y) == bootstrap(pearson, X, Y)
+    with pytest.raises(ValueError, match="all values of one side are equal"):
+        bootstrap(pearson, [1, 1, 1], [1, 2, 3])

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ean_core.analysis.correlation import correlate
-from ean_core.analysis.paired import bootstrap, compare_paired, detectable, holm, kendall, mean_of, pearson, power
+from ean_core.analysis.paired import compare_paired, detectable, holm, mean_of, power
 
 A = [71.2, 69.8, 73.1, 70.4, 72.9]
 B = [70.1, 69.9, 71.4, 69.0, 72.2]
@@ -75,25 +74,3 @@ def test_the_detectable_effect() -> None:
     assert detectable(5, alpha=0.0125) > detectable(5)
     with pytest.raises(ValueError, match="two pairs"):
         detectable(1)
-
-
-def test_statistics_of_the_bootstrap() -> None:
-    found = correlate(A, B)
-    assert pearson(np.array(A), np.array(B)) == pytest.approx(found.pearson)
-    assert kendall(np.array(A), np.array(B)) == pytest.approx(found.kendall)
-
-
-def test_bootstrap_against_scipy() -> None:
-    generator = np.random.default_rng(1)
-    x = generator.normal(size=40)
-    y = x + generator.normal(size=40)
-    for statistic in (pearson, kendall):
-        wanted = stats.bootstrap(
-            (x, y), statistic, paired=True, vectorized=False, n_resamples=2000, method="percentile", rng=3
-        ).confidence_interval
-        low, high = bootstrap(statistic, x.tolist(), y.tolist())
-        assert low == pytest.approx(wanted.low, abs=0.03)
-        assert high == pytest.approx(wanted.high, abs=0.03)
-    assert bootstrap(pearson, A, B) == bootstrap(pearson, A, B)
-    with pytest.raises(ValueError, match="all values of one side are equal"):
-        bootstrap(pearson, [1, 1, 1], [1, 2, 3])

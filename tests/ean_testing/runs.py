@@ -5,6 +5,7 @@ from functools import cache
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import count
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,14 +15,19 @@ _numbers = count()
 
 
 @cache
-def tool(name: str) -> Callable[[list[str]], None]:
-    """The ``main`` of a tool."""
-    spec = spec_from_file_location(f"tools_{name}", ROOT / "tools" / f"{name}.py")
+def load(path: str) -> ModuleType:
+    """A file that belongs to no package, such as ``"tools/train.py"``, as a module."""
+    spec = spec_from_file_location(Path(path).stem, ROOT / path)
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
-    main: Callable[[list[str]], None] = module.main
+    return module
+
+
+def tool(name: str) -> Callable[[list[str]], None]:
+    """The ``main`` of a tool."""
+    main: Callable[[list[str]], None] = load(f"tools/{name}.py").main
     return main
 
 

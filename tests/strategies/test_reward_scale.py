@@ -3,8 +3,6 @@
 import math
 import statistics
 from copy import deepcopy
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -16,18 +14,12 @@ from ean_core.errors import UserError
 from ean_core.scheme import ConnectionScheme
 from ean_core.strategies.advantage import Authors, Normalised, Running
 from ean_core.strategies.base import Strategy, build_strategy
-
-ROOT = Path(__file__).resolve().parents[2]
+from ean_testing.runs import load
 
 
 @pytest.fixture(scope="module")
 def problems() -> ModuleType:
-    spec = spec_from_file_location("reward_scale", ROOT / "benchmarks" / "reward_scale.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("benchmarks/reward_scale.py")
 
 
 def proposals(problems: ModuleType, config: dict[str, Any], scale: float, offset: float, steps: int = 40) -> list[Any]:

@@ -1,6 +1,5 @@
 """tools/convert_weights.py: a converted file loads completely; a file that does not fit changes nothing."""
 
-import importlib.util
 from collections.abc import Callable
 from multiprocessing.pool import Pool
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 
 from ean_core import EANResNet
 from ean_core.checkpoint import read_checkpoint, write_checkpoint
+from ean_testing import runs
 from ean_testing.fresh import run_program
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "convert_weights.py"
@@ -18,12 +18,8 @@ TOOL = Path(__file__).resolve().parents[2] / "tools" / "convert_weights.py"
 
 @pytest.fixture(scope="module")
 def convert() -> Callable[..., None]:
-    spec = importlib.util.spec_from_file_location("convert_weights", TOOL)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return lambda *argv: module.main([str(arg) for arg in argv])
+    main = runs.tool("convert_weights")
+    return lambda *argv: main([str(arg) for arg in argv])
 
 
 def authors_file(backbone: EANResNet) -> dict[str, Any]:

@@ -6,13 +6,13 @@ import subprocess
 import sys
 import warnings
 from contextlib import redirect_stdout
-from importlib.util import module_from_spec, spec_from_file_location
 from io import StringIO
 from pathlib import Path
 
 import pytest
 
 from ean_core import doctor
+from ean_testing.runs import load
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / "tools" / "doctor.py"
@@ -200,8 +200,5 @@ def test_it_needs_nothing_but_the_standard_library():
     code = f"import runpy, sys; runpy.run_path({str(TOOL)!r})['load_doctor'](); print('torch' in sys.modules)"
     shown = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert shown.stdout == "False\n"
-    spec = spec_from_file_location("tools_doctor", TOOL)
-    assert spec is not None
-    assert spec.loader is not None
-    spec.loader.exec_module(module := module_from_spec(spec))
+    module = load("tools/doctor.py")
     assert module.load_doctor().FAMILIES == doctor.FAMILIES
