@@ -23,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--schemes", nargs="+", default=[], metavar="SCHEME", help="more schemes, e.g. of other searches"
     )
+    parser.add_argument("--constant", type=float, metavar="MASK", help="a control: the scheme with this as its mask")
     parser.add_argument("--log", nargs="+", default=[], metavar="FILE", help="more search.jsonl of the same supernet")
     parser.add_argument("--engine", default="local", help="where the trainings run: local, or ray (default: local)")
     parser.add_argument("--config", help="train by this config, also of another task (default: search.retrain)")
@@ -43,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         seeds=args.seeds,
         budget=None if args.budget is None else read_duration(args.budget),
         schemes=args.schemes,
+        constant=args.constant,
         logs=args.log,
         engine=args.engine,
         toy=args.toy,

@@ -25,6 +25,7 @@ from ean_core.search.loop import LOG
 from ean_core.search.trained_supernet import SUPERNET, trained_supernet
 from ean_core.timing import interleave, ratio, synchronizer
 from ean_core.verification.plan import FOUND, PLAIN, Contestant
+from ean_core.verification.runs import change_backbone
 from ean_core.verification.setup import Search, build_dataset, metric_of
 
 SMALL, REPEATS = 64, 20
@@ -49,7 +50,7 @@ def measure_costs(cfg: Config, who: Sequence[Contestant], path: Path) -> dict[st
     application, models = find_application(cfg), {}
     for c in who:
         own = copy.deepcopy(cfg)
-        own.model.backbone.update(copy.deepcopy(c.backbone))
+        change_backbone(own.model, c.backbone)
         torch.manual_seed(0)
         models[c.name] = build_model(own).eval()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

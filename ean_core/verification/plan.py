@@ -17,6 +17,7 @@ from ean_core.engine.models import blueprint
 from ean_core.errors import UserError
 from ean_core.plug import find_pluggable
 from ean_core.scheme import ConnectionScheme
+from ean_core.verification.constant import Constant
 from ean_core.verification.setup import Search
 
 FOUND, RANDOM, CHOSEN, REFERENCE = "found", "random", "chosen", "reference"
@@ -24,6 +25,8 @@ PLAIN = ("plain", "no-attention")
 """The names of the network without attention, that of a scheme and that of a genotype."""
 OWN_MODULES = "org-full"
 """All blocks connected, each to a module of its own."""
+CONSTANT = "constant"
+"""The found scheme with a mask that is the same for every image; the factor is behind it in the name."""
 SEEDS, SCHEMES = 10, 40
 """More seeds and random schemes than these a budget does not buy."""
 
@@ -52,7 +55,15 @@ class Contestant:
         return asdict(self)
 
 
-def contestants(search: Search, cfg: Config, random: int, more: Sequence[str] = (), seed: int = 0) -> list[Contestant]:
+def contestants(
+    search: Search,
+    cfg: Config,
+    random: int,
+    more: Sequence[str] = (),
+    *,
+    constant: float | None = None,
+    seed: int = 0,
+) -> list[Contestant]:
     """The found network and those beside it, each different from the others, the found one first.
 
     Of a scheme these are the plain network, all blocks connected with one module a stage (Share-full) and with one a
@@ -64,15 +75,18 @@ def contestants(search: Search, cfg: Config, random: int, more: Sequence[str] = 
         cfg: The config of the trainings (:func:`~ean_core.verification.setup.training_config`).
         random: How many random ones; of schemes there may be fewer.
         more: Further schemes, as text.
+        constant: Also the found scheme with this mask (:class:`~ean_core.verification.constant.Constant`).
         seed: Of the draw. The first ones are the same however many are drawn.
 
     Raises:
-        UserError: A named scheme does not fit, or there is a scheme to name for cells.
+        UserError: A named scheme does not fit, or cells are to be compared with schemes, or with a constant mask.
     """
+    if constant is not None and not 0 < constant < math.inf:
+        raise UserError(f"--constant takes a mask, a positive factor such as 0.5, got {constant}")
     generator = torch.Generator().manual_seed(seed)
     if search.cells:
-        if more:
-            raise UserError("--schemes are of a search for schemes, and this one has found cells")
+        if more or constant is not None:
+            raise UserError("--schemes and --constant are for a search of schemes, and this one has found cells")
         return _cells(search, cfg, random, generator)
     backbone = cfg.model.backbone
     blocks = find_pluggable(blueprint(backbone)).blocks
@@ -91,6 +105,9 @@ def contestants(search: Search, cfg: Config, random: int, more: Sequence[str] = 
     for name, sharing in (("share-full", "stage"), (OWN_MODULES, own)):
         if (found, backbone.get("sharing", "stage")) != (full, sharing):
             result.append(contestant(name, REFERENCE, full, sharing=sharing))
+    if constant is not None and found != none:
+        mask = {"type": f"{Constant.__module__}.{Constant.__name__}", "mask": constant}
+        result.append(contestant(f"{CONSTANT}-{constant:g}", REFERENCE, found, attention=mask))
     taken = {found}
     for text in more:
         scheme = ConnectionScheme.parse(text, blocks)

@@ -13,7 +13,7 @@ import numpy as np
 from ean_core.analysis.correlation import compare_groups, correlate
 from ean_core.analysis.paired import compare_paired, detectable, holm, mean_of
 from ean_core.files import write_csv
-from ean_core.verification.plan import CHOSEN, FOUND, OWN_MODULES, PLAIN, RANDOM, Contestant
+from ean_core.verification.plan import CHOSEN, CONSTANT, FOUND, OWN_MODULES, PLAIN, RANDOM, Contestant
 
 Runs = Mapping[tuple[str, int], float]
 LEVEL = 0.05
@@ -112,7 +112,7 @@ def _correlation(
     pairs = {
         c.scheme: (supernet[c.scheme], better * float(np.mean(list(values[c.name].values()))))
         for c in who
-        if c.scheme in supernet and values[c.name] and c.name != OWN_MODULES  # the supernet shares its modules
+        if c.scheme in supernet and values[c.name] and not c.name.startswith((OWN_MODULES, CONSTANT))
     }
     x, y = [pair[0] for pair in pairs.values()], [pair[1] for pair in pairs.values()]
     if len(pairs) < FEWEST or len(set(x)) == 1 or len(set(y)) == 1:

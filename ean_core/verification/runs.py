@@ -8,7 +8,7 @@ import json
 import statistics
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,12 @@ from ean_core.files import read_json, write_atomic
 RESULT, OUTPUT = "result.json", "output.txt"
 MEASURED, PATIENCE = 12, 20.0
 """Iterations, and seconds, after which a calibration ends; at least two iterations are measured."""
+
+
+def change_backbone(model: Any, changes: Mapping[str, Any]) -> None:
+    """Replace options of the backbone in a model's config; ``update`` of such a config would merge dicts instead."""
+    for name, value in changes.items():
+        model.backbone[name] = copy.deepcopy(value)
 
 
 @HOOKS.register_module()
@@ -53,7 +59,7 @@ class SameStartHook(Hook):
         if runner.iter:
             return
         options = copy.deepcopy(runner.cfg.model)
-        options.backbone.update(copy.deepcopy(self.backbone))
+        change_backbone(options, self.backbone)
         with torch.random.fork_rng(), DefaultScope.overwrite_default_scope(runner.cfg.get("default_scope", "mmengine")):
             torch.manual_seed(runner.seed)
             reference: Any = MODELS.build(options)
@@ -191,7 +197,7 @@ def _config(config: str, home: Path, seed: int, backbone: dict[str, Any], refere
         find_application(cfg)
     cfg.work_dir = str(home)
     cfg.randomness = {**cfg.get("randomness", {}), "seed": seed}
-    cfg.model.backbone.update(copy.deepcopy(backbone))
+    change_backbone(cfg.model, backbone)
     hook = {"type": f"{SameStartHook.__module__}.{SameStartHook.__name__}", "backbone": reference}
     cfg.custom_hooks = [*(cfg.get("custom_hooks") or []), hook]
     return cfg

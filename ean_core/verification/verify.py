@@ -50,6 +50,7 @@ def verify(
     seeds: int | None = None,
     budget: float | None = None,
     schemes: Sequence[str] = (),
+    constant: float | None = None,
     logs: Sequence[str | Path] = (),
     engine: str = "local",
     toy: bool = False,
@@ -72,6 +73,7 @@ def verify(
         seeds: Seeds of every network, from 0 on.
         budget: Seconds; chooses what ``random`` and ``seeds`` leave open.
         schemes: Further schemes.
+        constant: Also the found scheme with this mask (:class:`~ean_core.verification.constant.Constant`).
         logs: Further logs of searches on the supernet, whose scores are used for the correlation.
         engine: Where the trainings run: see :func:`ean_core.scale.build_engine`.
         toy: Take the training config's ``toy`` entries; so it is anyway where the search was made with ``--toy``.
@@ -103,14 +105,14 @@ def verify(
         working_in(folder, (TABLE, SUMMARY, PICTURE)),
     ):
         _begin(search, cfg, home)
-        fixed = contestants(search, cfg, 0, schemes)
+        fixed = contestants(search, cfg, 0, schemes, constant=constant)
         machines = engine_of(engine, places)
         first = _arguments(home, fixed[0], 0, fixed)
         took = seconds_of_a_run(home, {key: first[key] for key in first if key != "keep"}, machines)
         if budget is not None:
             random, seeds = planned(home / PLAN, budget, took, machines.workers, len(fixed), random, seeds)
         random, seeds = usual[0] if random is None else random, usual[1] if seeds is None else seeds
-        who = contestants(search, cfg, random, schemes)
+        who = contestants(search, cfg, random, schemes, constant=constant)
         drawn = sum(c.group == RANDOM for c in who)
         sd = spread_so_far(home, who, metric)
         print(plan_in_words(len(fixed), drawn, seeds, took, machines.workers, sd, metric), flush=True)

@@ -170,6 +170,36 @@ def test_a_finished_verification_does_nothing(verified: Path, verify: Verify, tm
     assert engine.done == ["random2-seed0"]
 
 
+def test_a_constant_mask_as_control(verified: Path, verify: Verify, tmp_path: Path) -> None:
+    """The same function as smaller last norms, and no part of the correlation with the supernet."""
+    folder, engine = Path(shutil.copytree(verified, tmp_path / "copy")), Inline()
+    result = verify(folder, engine, "--constant", "0.5")
+    assert engine.done == ["constant-0.5-seed0", "constant-0.5-seed1"]
+    own = next(row for row in result["contestants"] if row["name"] == "constant-0.5")
+    assert (own["scheme"], own["n"]) == (result["contestants"][0]["scheme"], 2)
+    assert [row["other"] for row in result["differences"]] == [
+        "plain",
+        "share-full",
+        "org-full",
+        "constant-0.5",
+        "random",
+    ]
+    assert result["correlation"] == json.loads((verified / "verify.json").read_text())["correlation"]
+
+    cfg = Config.fromfile(verified / "verify" / "config.py")
+    plain = build_model(cfg).backbone.eval()
+    verify_runs.change_backbone(cfg.model, own["backbone"])
+    damped, x = build_model(cfg).backbone.eval(), torch.rand(2, 3, 16, 16)
+    state = {name: value for name, value in plain.state_dict().items() if "attention" not in name}
+    damped.load_state_dict(state)
+    plain.set_scheme("none")
+    for stage, bit in zip(plain.stages, own["scheme"].split("-"), strict=True):
+        if bit == "1":
+            stage.blocks[0].bn3.weight.data *= 0.5
+            stage.blocks[0].bn3.bias.data *= 0.5
+    assert torch.equal(damped(x)[0], plain(x)[0])
+
+
 def test_stopped_and_given_again(verified: Path, verify: Verify, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(verified, tmp_path / "search"))
     for name in ("org-full-seed0", "random1-seed0", "plain-seed1"):
@@ -270,6 +300,7 @@ def test_what_is_refused(searched: Path, verify: Verify, tmp_path: Path, capsys:
         (copy(), ["--budget", "soon"], "--budget takes a duration"),
         (copy(), ["--seeds", "0"], "--seeds at least 1"),
         (copy(), ["--schemes", "1-1"], "does not fit"),
+        (copy(), ["--constant", "0"], "--constant takes a mask, a positive factor such as 0.5, got 0.0"),
         (copy(), ["--config", str(ROOT / "configs/cls/att_darts_cifar10.py")], "found a connection scheme"),
         (copy(), ["--config", str(ROOT / "configs/cls/resnet164_org_cifar100.py")], "has no attention"),
     ):
