@@ -80,7 +80,7 @@ def train_alone(args: argparse.Namespace) -> None:
     """Train what the file does not hold yet, two at a time on two cores."""
     cfg = config_of(args)
     backbone = cfg.model.backbone
-    attention, epochs = backbone.attention["type"], str(cfg.train_cfg.max_epochs)
+    attention, epochs = backbone.attention["type"].rpartition(".")[2], str(cfg.train_cfg.max_epochs)
     blocks = blueprint(backbone).blocks
     cfg.pop("work_dir")
     cfg.train_cfg.val_interval = cfg.train_cfg.max_epochs  # the end is all that counts

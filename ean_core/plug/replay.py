@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from ean_core.plug.plugged import Plugs
 from ean_core.scheme import ConnectionScheme
@@ -17,11 +18,13 @@ Bits = tuple[bool, ...]
 
 
 class Replay:
-    """Keeps what the modules around a network's points returned, and the largest modules without points.
+    """Keeps what the blocks around a network's points returned, the modules in them, and the largest without points.
 
-    An output is used again if the points before its end are connected as they were, and if nothing has changed it in
-    place since. Kept are those of the last pass, and those behind so few points that all of them, for all connections
-    of these points, fit into ``memory``. A module that is called more than once in a pass is never left out.
+    An output is used again if the points before its end are connected as they were. Of a module whose output is changed
+    in place behind it, as by a ReLU, a copy is kept, and a copy of that handed on. Kept are those of the last pass, and
+    those behind so few points that all of them, for all connections of these points, fit into ``memory``: first of
+    blocks, then of what lies in blocks, as the branch that both states of a connection share. A module that is called
+    more than once in a pass is never left out.
 
     Args:
         plugs: Of a network in evaluation mode.
@@ -31,13 +34,16 @@ class Replay:
     def __init__(self, plugs: Plugs, memory: float = 0) -> None:
         self.plugs, self.memory, self.done = plugs, memory, 0
         self.bits: Bits = ()
-        self.depth = -1  # of as many points all connections are kept
+        self.depth: dict[bool, int] = {}  # of as many points all connections are kept, of blocks and of what is inside
         self.outputs: dict[tuple[nn.Module, Bits], tuple[Any, list[int], int, Any]] = {}
         self.inside: dict[nn.Module, int] = {}  # points in a module
         self.called: set[nn.Module] = set()
         self.again: set[nn.Module] = set()
+        self.changed: set[nn.Module] = set()  # in place, behind them
         self.points = [plugs.network.get_submodule(point.name) for point in plugs.points]
-        self.parts = [part for part in _parts(plugs.network, set(self.points)) if part is not plugs]
+        parts = [(part, inner) for part, inner in _parts(plugs.network, set(self.points)) if part is not plugs]
+        self.parts = [part for part, _ in parts]
+        self.inner = {part for part, inner in parts if inner}
 
     def __call__(
         self, begin: Callable[[], torch.Tensor], schemes: Sequence[ConnectionScheme]
@@ -46,6 +52,8 @@ class Replay:
         x = begin() if schemes else torch.empty(0)
         for scheme in sorted(schemes, key=lambda scheme: scheme.bits):
             with torch.inference_mode(False), torch.no_grad():  # whose tensors count their changes in place
+                if not self.depth:
+                    self._learn(x, scheme)
                 out = self.run(x.clone(), scheme)
             yield scheme, out
 
@@ -85,38 +93,53 @@ class Replay:
             output, versions, done, carried = known
             if versions == _versions(output):
                 self.done, self.plugs.carried = done, carried
-                return output
+                return _copy(output) if module in self.changed else output
         output = forward(*args, **kwargs)
         self.inside[module] = self.done - start
-        self.outputs[module, self.bits[: self.done]] = (output, _versions(output), self.done, self.plugs.carried)
+        if module in self.again or any(output is value for value in args):
+            return output
+        kept = _copy(output) if module in self.changed else output
+        self.outputs[module, self.bits[: self.done]] = (kept, _versions(kept), self.done, self.plugs.carried)
         return output
+
+    def _learn(self, x: torch.Tensor, scheme: ConnectionScheme) -> None:
+        """From a pass of one sample: which outputs are changed in place, and for how many points there is memory."""
+        self.run(x[:1].clone(), scheme)
+        self.changed = {key[0] for key, (output, versions, *_) in self.outputs.items() if versions != _versions(output)}
+        room = self.memory
+        for inner in (False, True):
+            sizes = [0] * (len(self.points) + 1)  # by the number of points before the end
+            for (module, _), (output, _, done, carried) in self.outputs.items():
+                if (module in self.inner) is inner:
+                    sizes[done] += sum(t.nbytes for t in tree_leaves((output, carried)) if isinstance(t, torch.Tensor))
+            needed = [size * len(x) * 2**done for done, size in enumerate(sizes)]
+            self.depth[inner] = sum(total <= room for total in accumulate(needed)) - 1
+            room -= sum(needed[: self.depth[inner] + 1])
+        self.outputs.clear()
 
     def _forget(self) -> None:
         """Everything but the last pass and what there is memory for."""
-        if self.depth < 0:
-            sizes = [0] * (len(self.points) + 1)  # by the number of points before the end
-            for output, _, done, carried in self.outputs.values():
-                sizes[done] += sum(t.nbytes for t in tree_leaves((output, carried)) if isinstance(t, torch.Tensor))
-            room = self.memory
-            for done, size in enumerate(sizes):
-                room -= size * 2**done
-                if room < 0:
-                    break
-                self.depth = done
         self.outputs = {
             (module, bits): known
             for (module, bits), known in self.outputs.items()
-            if len(bits) <= self.depth or bits == self.bits[: len(bits)]
+            if len(bits) <= self.depth.get(module in self.inner, -1) or bits == self.bits[: len(bits)]
         }
 
 
-def _parts(module: nn.Module, points: set[nn.Module]) -> Iterator[nn.Module]:
-    """The children that have a point among their own children, or none inside; and so in those with points deeper."""
+def _parts(module: nn.Module, points: set[nn.Module], inner: bool = False) -> Iterator[tuple[nn.Module, bool]]:
+    """The largest modules without points, the points, and what has one among its children; and if it is in the last."""
     for child in module.children():
-        if points.isdisjoint(child.modules()) or not points.isdisjoint(child.children()):
-            yield child
-        elif child not in points:
-            yield from _parts(child, points)
+        if child in points or points.isdisjoint(child.modules()):
+            yield child, inner or child in points
+            continue
+        block = not points.isdisjoint(child.children())
+        if block:
+            yield child, inner
+        yield from _parts(child, points, inner or block)
+
+
+def _copy(output: Any) -> Any:
+    return tree_map_only(torch.Tensor, torch.clone, output)
 
 
 def _versions(output: Any) -> list[int]:

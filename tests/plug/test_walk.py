@@ -8,6 +8,7 @@ import torchvision
 from torch import nn
 
 from ean_core import ConnectionScheme
+from ean_core.deploy import fuse
 from ean_core.plug import find_points, forward_schemes, plug
 from ean_testing.plugs import Small, handle, small
 from ean_testing.references import randomize
@@ -85,9 +86,32 @@ def test_work_is_shared(attention: dict[str, Any]) -> None:
     found = dict(forward_schemes(handle(model), images(), ALL))
     assert all(torch.equal(found[scheme], expected[scheme]) for scheme in ALL)
     assert list(found) == sorted(ALL, key=lambda scheme: scheme.bits)
-    assert calls["stem"] == 1
-    assert calls["down"] == 8  # one for each of the schemes of the first stage
+    assert calls["stem"] == 1 + 1  # and one of the probe with one sample
+    assert calls["down"] == 8 + 1  # one for each of the schemes of the first stage
     assert "forward" in vars(model.stem)  # it was replaced before, and is again
+
+
+def test_a_branch_is_computed_once_for_both_states_of_its_connection() -> None:
+    """Also where a ReLU or the addition changes in place what its convolutions returned."""
+    model = fuse(network("resnet18", CONFIGS["SE"]))
+    schemes = [ConnectionScheme.parse(f"{i:08b}", (2, 2, 2, 2)) for i in range(16)]
+    calls = {name: 0 for name, part in model.named_modules() if isinstance(part, nn.Conv2d) and "plugged" not in name}
+
+    def count(name: str) -> Any:
+        return lambda *_: calls.update({name: calls[name] + 1})
+
+    for name in calls:
+        part = model.get_submodule(name)
+        part.forward = _counted(part.forward, count(name))
+    found = dict(forward_schemes(handle(model), images(2, 32), schemes))
+    computed = {name: number for name, number in calls.items() if "conv" in name and name != "conv1"}
+    blocks = [f"layer{stage}.{block}" for stage in range(1, 5) for block in range(2)]
+    for block, ways in zip(blocks, (1, 1, 1, 1, 1, 2, 4, 8), strict=True):  # to connect what is before it
+        assert {number for name, number in computed.items() if name.startswith(block)} == {1 + ways}, (
+            block
+        )  # 1: a probe
+    expected = alone(model, images(2, 32), schemes)
+    assert all(torch.equal(found[scheme], expected[scheme]) for scheme in schemes)
 
 
 def _counted(forward: Any, count: Any) -> Any:
