@@ -31,15 +31,13 @@ STRATEGIES = ("policy_gradient", "random", "hsp", "genetic", "enas")
 Table = dict[str, dict[int, float]]  # scheme -> seed -> accuracy
 
 
-def truth_of(path: Path, attention: str, epochs: str) -> Table:
-    """The stand-alone accuracies of a file."""
-    table: Table = defaultdict(dict)
+def truth_of(path: Path, epochs: str) -> dict[str, Table]:
+    """The stand-alone accuracies of a file, by attention."""
+    tables: dict[str, Table] = defaultdict(lambda: defaultdict(dict))
     for row in read_rows(path):
-        if (row["attention"], row["epochs"]) == (attention, epochs):
-            table[row["scheme"]][int(row["seed"])] = float(row["top1"])
-    if not table:
-        raise UserError(f"'{path}' has no training with {attention} of {epochs} epochs")
-    return table
+        if row["epochs"] == epochs:
+            tables[row["attention"]][row["scheme"]][int(row["seed"])] = float(row["top1"])
+    return tables
 
 
 def means_of(table: Table, seeds: Sequence[int]) -> dict[str, float]:
@@ -60,6 +58,14 @@ def variances(table: Table, seeds: Sequence[int]) -> None:
     )
 
 
+def slope_of(truth: Mapping[str, float]) -> None:
+    """How the means go with the number of connections."""
+    count = np.array([name.count("1") for name in truth])
+    slope, _ = _without(count, np.array(list(truth.values())))
+    r = pearson(count, np.array(list(truth.values())))
+    print(f"alone: {slope:+.2f} points a connection, r = {r:.2f} with their number")
+
+
 def correlations(truth: Mapping[str, float], scores: Mapping[tuple[str, ...], Mapping[str, float]]) -> Figure:
     """(a) Every supernet's scores with the stand-alone means, and how both go with the number of connections."""
     columns = math.ceil(math.sqrt(len(scores)))
@@ -74,14 +80,14 @@ def correlations(truth: Mapping[str, float], scores: Mapping[tuple[str, ...], Ma
         x, y = np.array([own[name] for name in names]), np.array([truth[name] for name in names])
         count = np.array([name.count("1") for name in names])
         found = correlate(x.tolist(), y.tolist())
-        (slope, rest), (alone, true_rest) = _without(count, x), _without(count, y)
+        (slope, rest), (_, true_rest) = _without(count, x), _without(count, y)
         p, epochs, seed, calibration = key
         norms = f"renewed, {calibration} batches" if int(calibration) else "as stored"
         r, tau = (f"{v:.2f} [{low:.2f}, {high:.2f}]" for v, (low, high) in (
             (found.pearson, found.pearson_interval), (found.kendall, found.kendall_interval)))  # fmt: skip
         print(
             f"| {p} | {epochs} | {seed} | {norms} | {found.n} | {r} | {tau} | {pearson(rest, true_rest):.2f} "
-            f"| {slope:+.2f}, alone {alone:+.2f} |"
+            f"| {slope:+.2f} |"
         )
         title = f"p {p}, {epochs} epochs, seed {seed}\nnorms {norms}"
         draw_correlation(next(panels), {**asdict(found), "supernet": x, "alone": y}, "top-1 in %", title)
@@ -97,7 +103,7 @@ def _without(count: Values, values: Values) -> tuple[float, Values]:
 
 
 def picks(table: Table, pick: str, seeds: Sequence[int]) -> None:
-    """(b) A pick against every other scheme that has been trained with all these seeds, paired."""
+    """(b) A pick against all that has been trained with all these seeds, other attention too, paired."""
     whole = {name: [values[i] for i in seeds] for name, values in table.items() if set(seeds) <= values.keys()}
     if pick not in whole:
         raise UserError(f"the pick {pick} has not been trained with the seeds {list(seeds)}")
@@ -154,7 +160,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=100, help="runs of each strategy")
     parser.add_argument("--out", type=Path, help="PNG of the supernets' scores and the means")
     args = parser.parse_args(argv)
-    table = truth_of(args.folder / "alone.csv", args.attention, args.epochs)
+    tables = truth_of(args.folder / "alone.csv", args.epochs)
+    if args.attention not in tables:
+        raise UserError(f"'{args.folder}' has no training with {args.attention} of {args.epochs} epochs")
+    table = tables.pop(args.attention)
     truth = means_of(table, range(args.seeds))
     if args.seeds > 1:
         variances(table, range(args.seeds))
@@ -162,9 +171,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     for row in read_rows(args.folder / "supernet.csv"):
         if row["attention"] == args.attention:
             scores[row["p"], row["epochs"], row["seed"], row["calibration"]][row["scheme"]] = float(row["accuracy"])
+    slope_of(truth)
     figure = correlations(truth, scores)
     if args.pick:
-        picks(table, args.pick, range(args.pick_seeds))
+        others = {f"{name} {scheme}": values for name, own in tables.items() for scheme, values in own.items()}
+        picks(table | others, args.pick, range(args.pick_seeds))
     strategies(truth, args.evaluations, args.repeats)
     if args.out:
         save_figure(figure, args.out)
