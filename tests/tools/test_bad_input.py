@@ -138,7 +138,10 @@ def test_in_a_process_of_its_own():
         [sys.executable, "tools/train.py", "missing.py"], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert (run.returncode, run.stdout) == (2, "")
-    assert run.stderr == "error: config 'missing.py' does not exist\n"
+    assert (
+        run.stderr
+        == "error: config 'missing.py' does not exist: name a file, or one of those that 'ean configs' lists\n"
+    )
 
 
 def test_empty_folder_of_data(mistakes, tmp_path):
