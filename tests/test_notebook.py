@@ -3,6 +3,7 @@
 import base64
 import json
 import xml.etree.ElementTree as ElementTree
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def test_a_scheme_is_drawn_block_by_block(text: str) -> None:
     boxes = [box.attrib for box in tree.iter("rect")]
     blocks = sorted((box for box in boxes if box["fill"] != PALE), key=lambda box: int(box["x"]))
     assert "".join("1" if box["fill"] == BLUE else "0" for box in blocks) == text.replace("-", "")
-    gaps = [int(b["x"]) - int(a["x"]) for a, b in zip(blocks, blocks[1:], strict=False)]
+    gaps = [int(b["x"]) - int(a["x"]) for a, b in pairwise(blocks)]
     ends = [sum(map(len, stages[: i + 1])) - 1 for i in range(len(stages) - 1)]
     assert [i for i, gap in enumerate(gaps) if gap > min(gaps, default=0)] == (ends if len(gaps) > len(ends) else [])
     modules = [box for box in boxes if box["fill"] == PALE]
@@ -77,7 +78,7 @@ def test_points_are_a_table() -> None:
 def test_a_predictor_tells_what_it_is(finished: Path) -> None:
     model = load(checkpoint=finished / "best.pth", device="cpu")
     tree = read(model._repr_html_())
-    shown = {name: text for name, text in cells(tree)}
+    shown = dict(cells(tree))
     parameters = sum(p.numel() for p in model.model.parameters()) / 1e6
     assert shown["checkpoint"] == str(finished / "best.pth")
     assert shown["task"] == "segmentation"

@@ -15,6 +15,7 @@ from rich.progress import Progress
 from torch import nn
 
 from ean_core.engine.runner import unwrap
+from ean_core.engine.shipped import short_name
 from ean_core.engine.stop_hook import StopHook
 from ean_core.plug import Pluggable, find_pluggable
 from ean_core.terminal import progress_bar
@@ -99,7 +100,7 @@ def header(runner: Any, test: bool = False) -> str:
         test: Whether it is a test.
     """
     cfg, model = runner.cfg, unwrap(runner.model)
-    lines = {"config": cfg.filename or "-", "task": cfg.get("task", "-"), **describe(model, cfg)}
+    lines = {"config": short_name(cfg.filename or "-"), "task": cfg.get("task", "-"), **describe(model, cfg)}
     if test:
         lines["checkpoint"] = cfg.get("load_from") or "-"
         lines["data"] = f"{len(runner.test_dataloader.dataset)} images"

@@ -20,6 +20,7 @@ from ean_core.application import find_application
 from ean_core.cells.genotype import Genotype
 from ean_core.checkpoint import write_checkpoint
 from ean_core.engine.environment import environment
+from ean_core.engine.shipped import short_name
 from ean_core.engine.space import checkpoint_size
 from ean_core.errors import UserError
 from ean_core.figures import save_figure
@@ -245,7 +246,7 @@ def header(training: CellTraining) -> str:
     partial = backbone.get("partial", 1)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     lines = {
-        "config": cfg.filename or "-",
+        "config": short_name(cfg.filename or "-"),
         "task": cfg.get("task", "-"),
         "supernet": f"{backbone.get('layers')} cells of {backbone.get('channels')} channels, {size:.3f} M parameters"
         + (f", 1/{partial} of the channels through the candidates" if partial > 1 else ""),

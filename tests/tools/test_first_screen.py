@@ -70,7 +70,7 @@ def test_a_run_starts_with_a_header(screen, config, small_voc):
     top = out.split("epoch")[0]
     assert len(top.splitlines()) <= 12
     shown = fields(top)
-    assert shown["config"] == config
+    assert shown["config"] == "seg/ean_se_voc"
     assert shown["task"] == "segmentation"
     assert shown["attention"] == "SE, one module per stage"
     assert shown["scheme"] == "11-11-11-11 (8 of 8 blocks connected)"
