@@ -31,14 +31,14 @@ lint: $(VENV)/.installed-test  ## ruff and mypy alone
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
-docs: $(VENV)/.installed-test  ## the documents and the reference as pages, site/index.html; warnings are errors
-	OMP_NUM_THREADS=1 $(RUN) -m sphinx --fail-on-warning --keep-going --quiet --builder html --conf-dir docs . site
+docs: $(VENV)/.installed-test  ## the documents and the reference as pages, build/site/index.html; warnings are errors
+	OMP_NUM_THREADS=1 $(RUN) -m sphinx --fail-on-warning --keep-going --quiet --builder html --conf-dir docs . build/site
 
 knocks: $(VENV)/.installed-test  ## try to break the project for 15 minutes (docs/reliability.md); ends with a table
 	$(RUN) tests/knocks/campaign.py --minutes 15 --seed 1
 
 clean:  ## remove what builds, checks and the demo wrote; .venv and other runs stay
-	rm -rf build dist site docs/reference *.egg-info .pytest_cache .ruff_cache .mypy_cache $(DEMO)
+	rm -rf build dist docs/reference *.egg-info .pytest_cache .ruff_cache .mypy_cache $(DEMO)
 
 # The stamps keep a second call from installing again; a change of either file they name does it anew.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/pip
