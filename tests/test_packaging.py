@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -44,6 +45,15 @@ def test_the_version_is_stated_once(pyproject: dict[str, Any]) -> None:
     assert project["dynamic"] == ["version"]
     assert pyproject["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "ean_core.__version__"}
     assert version("ean") == ean_core.__version__
+
+
+def test_the_citation_has_what_its_format_asks_for() -> None:
+    """And no version, which is stated elsewhere."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert "version" not in citation
+    assert citation["license"] == "Apache-2.0"
+    assert [author["family-names"] for author in citation["preferred-citation"]["authors"]][0] == "Huang"
 
 
 def test_the_wheel_holds_every_package(pyproject: dict[str, Any]) -> None:
