@@ -53,7 +53,7 @@ def test_the_citation_has_what_its_format_asks_for() -> None:
     assert {"cff-version", "message", "title", "authors"} <= set(citation)
     assert "version" not in citation
     assert citation["license"] == "Apache-2.0"
-    assert [author["family-names"] for author in citation["preferred-citation"]["authors"]][0] == "Huang"
+    assert citation["preferred-citation"]["authors"][0]["family-names"] == "Huang"
 
 
 def test_the_wheel_holds_every_package(pyproject: dict[str, Any]) -> None:
