@@ -77,8 +77,11 @@ DEMO = [
 def shorten(text: str) -> list[str]:
     """The words of a command, with the options that make it short."""
     words = shlex.split(program(text).replace("--pretrained torchvision", "--pretrained torchvision.pth"))
-    words[:1] = ["python", "tools/__main__.py"] if words[0] == "ean" else words[:1]
     tool = words[1] if len(words) > 1 else ""
+    if words[0] == "ean":
+        tool = f"tools/{tool}.py"
+        text = f"{tool} {text}"
+        words[:1] = ["python", "tools/__main__.py"]
     extra = next((options for needed, options in SHORT if all(word in text for word in needed)), [])
     if re.search(r"train_dataloader\.batch_size=[12]\b", text):  # small already, and perhaps what it is about
         extra = [option for option in extra if not option.startswith("train_dataloader.batch_size")]
