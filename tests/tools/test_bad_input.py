@@ -90,7 +90,7 @@ def assert_says(message: str, *parts: str) -> None:
         (["model.backbone.scheme=0101"], ["got 101", "put dashes between the stages"]),
         (["train_dataloader.batch_size=99"], ["fewer training images (8)", "train_dataloader.batch_size (99)"]),
         (["train_list=trian"], ["trian.txt", "train, train_aug, val"]),
-        (["--data-root", "nowhere/VOC2012"], ["'nowhere/VOC2012' does not exist", "prepare_data.py"]),
+        (["--data-root", "nowhere/VOC2012"], ["'nowhere/VOC2012' does not exist", "prepare_data voc2012"]),
         (["--classes", "nowhere.txt"], ["'nowhere.txt' does not exist"]),
         (["--pretrained", "nowhere.pth"], ["'nowhere.pth' do not exist"]),
         (["--resume", "nowhere.pth"], ["'nowhere.pth' does not exist", "without --resume"]),
