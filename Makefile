@@ -11,7 +11,7 @@ CONSTRAINTS ?= $(shell $(RUN) -c 'import sys; print("constraints.txt" if sys.ver
 PINS = $(addprefix -c ,$(CONSTRAINTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test suite lint knocks clean
+.PHONY: help demo test suite lint docs knocks clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' Makefile
@@ -31,11 +31,14 @@ lint: $(VENV)/.installed-test  ## ruff and mypy alone
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
+docs: $(VENV)/.installed-test  ## the documents and the reference as pages, build/site/index.html; warnings are errors
+	OMP_NUM_THREADS=1 $(RUN) -m sphinx --fail-on-warning --keep-going --quiet --builder html --conf-dir docs . build/site
+
 knocks: $(VENV)/.installed-test  ## try to break the project for 15 minutes (docs/reliability.md); ends with a table
 	$(RUN) tests/knocks/campaign.py --minutes 15 --seed 1
 
 clean:  ## remove what builds, checks and the demo wrote; .venv and other runs stay
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache $(DEMO)
+	rm -rf build dist docs/reference *.egg-info .pytest_cache .ruff_cache .mypy_cache $(DEMO)
 
 # The stamps keep a second call from installing again; a change of either file they name does it anew.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/pip

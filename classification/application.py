@@ -25,6 +25,7 @@ from ean_core.application import Application, Evaluation, Target, class_index
 from ean_core.engine.config import read_class_names
 from ean_core.engine.schema import Count, Entries, Epochs, ImageModel, Loader, Positive, check_entries
 from ean_core.errors import UserError
+from ean_core.terminal import tool
 
 CHECKED = 100_000  # folders with more images are not decoded before the training starts
 Part = Literal["train", "val", "test", "search_train", "search_val"]
@@ -171,5 +172,5 @@ def _is_there(cfg: Config) -> bool:
 
 def _advice(cfg: Config) -> str:
     if cfg.layout in CIFAR:
-        return f"fetch it with 'python tools/prepare_data.py {cfg.layout} --root {cfg.data_root}'"
+        return f"fetch it with '{tool('prepare_data')} {cfg.layout} --root {cfg.data_root}'"
     return "put train/CLASS/ and val/CLASS/ there"

@@ -7,6 +7,8 @@ The backbones are registered with this import. What runs trainings and searches 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from mmengine.config.utils import MODULE2PACKAGE
+
 from ean_core.backbones import EANCifarResNet, EANResNet, Plugged
 from ean_core.cells import CellNetwork, CellSupernet, Genotype
 from ean_core.scheme import ConnectionScheme
@@ -37,6 +39,8 @@ __all__ = [
     "search",
     "train",
 ]
+
+MODULE2PACKAGE["ean_core"] = "ean_core"  # so that a config may say _base_ = "ean_core::seg/ean_se_voc.py"
 
 _HOMES = {
     "build_attention": "ean_core.attention",

@@ -40,7 +40,7 @@ def check_archive(path: Path) -> None:
 
     Raises:
         Damaged: It is compressed, claims more than there is, or its bytes do not fit their checksums.
-        BadZipFile: It has no directory.
+        zipfile.BadZipFile: It has no directory.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -77,7 +77,7 @@ def _directory_length(file: BinaryIO, size: int) -> int:
     """The bytes of a zip's directory, which has to end where the file's last record begins.
 
     Raises:
-        BadZipFile: The file does not end like a zip archive without a comment.
+        zipfile.BadZipFile: The file does not end like a zip archive without a comment.
     """
     file.seek(max(0, size - sum(END)))
     tail = file.read()

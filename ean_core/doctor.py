@@ -247,7 +247,7 @@ def check_data(result: dict[str, Any], data: Path, report: Report) -> None:
     if "error" in result:
         report.add("data", f"unknown, the applications cannot be imported: {result['error']}")
     else:
-        report.add("data", "; ".join(result["found"]) or f"none in '{data}' (python tools/prepare_data.py --help)")
+        report.add("data", "; ".join(result["found"]) or f"none in '{data}' (ean prepare_data --help)")
 
 
 def check_work_dir(work_dir: Path, report: Report) -> None:

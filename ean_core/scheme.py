@@ -13,6 +13,7 @@ import torch
 
 from ean_core.errors import UserError, shortened
 from ean_core.files import read_json
+from ean_core.notebook import scheme_svg
 from ean_core.published import PUBLISHED
 
 
@@ -159,6 +160,9 @@ class ConnectionScheme:
 
     def __str__(self) -> str:
         return "-".join("".join("01"[bit] for bit in stage) for stage in self.stages)
+
+    def _repr_html_(self) -> str:
+        return f"{scheme_svg(self.stages)}<p><code>{self}</code>, {sum(self)} of {len(self)} blocks connected</p>"
 
     @classmethod
     def _from_bits(cls, bits: Sequence[bool], blocks: Sequence[int]) -> ConnectionScheme:

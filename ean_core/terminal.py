@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -38,9 +39,15 @@ def print_line(label: str, value: object) -> None:
     print(f"{label:<11} {value}")
 
 
-def print_next(*command: object) -> None:
-    """Print the command to try next, ready to be copied."""
-    print_line("next", shlex.join(map(str, command)))
+def tool(name: str) -> str:
+    """How to start a tool: as the one that runs was started, by its file or by the command ``ean``."""
+    file = Path(sys.argv[0])
+    return f"python {file.with_name(f'{name}.py')}" if file.parent.name == "tools" else f"ean {name}"
+
+
+def print_next(program: str, *words: object) -> None:
+    """Print the command to try next, ready to be copied: a program, such as :func:`tool` writes it, and its words."""
+    print_line("next", f"{program} {shlex.join(map(str, words))}")
 
 
 def progress_bar(*after: ProgressColumn, transient: bool = False, show: bool = True) -> Progress:

@@ -19,6 +19,7 @@ from ean_core.engine.models import feature_channels
 from ean_core.engine.schema import Entries, ImageModel, Loader, Options, Positive, check_entries
 from ean_core.errors import UserError, building
 from ean_core.metric import Metric
+from ean_core.terminal import tool
 from segmentation.check import check_voc, detect_suffix
 from segmentation.metric import count_logits, enlarge, search_scores
 from segmentation.prediction import draw, predict, row
@@ -72,7 +73,7 @@ class Segmentation(Application):
             cfg.data_root = data_root
         if not Path(cfg.data_root).is_dir():
             raise FileNotFoundError(
-                f"data root '{cfg.data_root}' does not exist: make it with 'python tools/prepare_data.py voc2012 "
+                f"data root '{cfg.data_root}' does not exist: make it with '{tool('prepare_data')} voc2012 "
                 "--root data', name your own with --data-root, or try --toy"
             )
         own_data = data_root is not None and not toy

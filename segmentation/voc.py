@@ -26,7 +26,7 @@ from scipy.io import loadmat
 from ean_core.data_check import read_names, require_whole_mat
 from ean_core.errors import UserError, first_line
 from ean_core.files import write_atomic
-from ean_core.terminal import progress_bar
+from ean_core.terminal import progress_bar, tool
 
 IGNORE = 255
 VOC_ARCHIVE = "VOCtrainval_11-May-2012.tar"
@@ -97,7 +97,7 @@ def read_list(root: str | Path, name: str) -> list[str]:
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.txt"))) or "none"
         raise FileNotFoundError(
             f"no image list {path} (lists there: {known}); name one of those, or make it with "
-            "`python tools/prepare_data.py voc2012`"
+            f"'{tool('prepare_data')} voc2012'"
         )
     return _read_ids(path)
 
@@ -258,7 +258,7 @@ def download_voc2012(root: str | Path) -> None:
             f"or unpack it to {voc_root}\n"
             f"  2. {SBDataset.filename} (for the train_aug list), from {SBDataset.url} : put it into "
             f"{root / 'sbd'}, or unpack it to {root / 'sbd' / 'benchmark_RELEASE'}\n"
-            f"  3. run again: python tools/prepare_data.py voc2012 --root {root}"
+            f"  3. run again: {tool('prepare_data')} voc2012 --root {root}"
         ) from None
 
 

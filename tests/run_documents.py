@@ -1,11 +1,14 @@
 """Run the commands of the README and docs/ as a new user would, in a folder with small data under the documents' names.
 
+The notebooks of docs/ are run whole; the outputs of their cells have to be of the kinds that are kept in them.
+
     python tests/run_documents.py [PART_OF_A_COMMAND_OR_DOCUMENT ...]
 
 Each is run as written, with options added that make it short (``SHORT``). A process is forked for each, so that torch
 and the MM libraries are imported once; its processor time is shown. The exit status is 1 if one fails.
 """
 
+import copy
 import os
 import re
 import resource
@@ -17,6 +20,10 @@ import tempfile
 import traceback
 from importlib import import_module
 from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0:0] = [str(ROOT), str(ROOT / "tests")]
@@ -35,6 +42,7 @@ CELL = ["model.backbone.channels=4", "model.backbone.layers=3"]
 CIFAR_CELL = ["layout=cifar100", "image_size=16", "model.backbone.image_size=16", *CELL]
 # Options added to a command: those of the first entry all of whose words it contains.
 SHORT: list[tuple[tuple[str, ...], list[str]]] = [
+    (("ean train ean_se_voc",), [*FEW, "crop_size=48"]),
     (("tools/verify.py",), ["train_cfg.max_epochs=1", "train_dataloader.batch_size=16"]),
     (("tools/train.py", "--resume"), [*FEW, "train_cfg.max_epochs=2", "crop_size=48"]),
     (("tools/train.py", "cls/att_darts", "--toy"), ["train_cfg.max_epochs=1", *CELL]),
@@ -70,6 +78,10 @@ def shorten(text: str) -> list[str]:
     """The words of a command, with the options that make it short."""
     words = shlex.split(program(text).replace("--pretrained torchvision", "--pretrained torchvision.pth"))
     tool = words[1] if len(words) > 1 else ""
+    if words[0] == "ean":
+        tool = f"tools/{tool}.py"
+        text = f"{tool} {text}"
+        words[:1] = ["python", "tools/__main__.py"]
     extra = next((options for needed, options in SHORT if all(word in text for word in needed)), [])
     if re.search(r"train_dataloader\.batch_size=[12]\b", text):  # small already, and perhaps what it is about
         extra = [option for option in extra if not option.startswith("train_dataloader.batch_size")]
@@ -130,6 +142,23 @@ def provide(text: str, log: Path) -> None:
             run(shorten(f"python tools/{tool}.py {config}"), {}, log)
 
 
+def run_notebook(path: Path, log: Path) -> int:
+    """Run a notebook in this folder; returns 1 if a cell fails, or has outputs of other kinds than before."""
+    kept = nbformat.read(path, as_version=4)
+    ran = copy.deepcopy(kept)
+    try:
+        NotebookClient(ran, timeout=900, kernel_name="python3").execute()
+    except CellExecutionError as error:
+        log.write_text(str(error))
+        return 1
+    for before, after in zip(kept.cells, ran.cells, strict=True):
+        old, new = ([set(out.data) for out in cell.get("outputs", []) if "data" in out] for cell in (before, after))
+        if len(old) != len(new) or not all(map(set.issubset, old, new)):  # of two forms of a picture one is kept
+            log.write_text(f"{before.source}\nshows {new}, and showed {old}")
+            return 1
+    return 0
+
+
 def cpu_seconds() -> float:
     """Processor time of the processes forked so far."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -184,6 +213,15 @@ def main(patterns: list[str]) -> int:
         if status:
             failed += 1
             print(f"  in {command.document}: exit status {status} of {shlex.join(shorten(command.text))[:1000]}")
+            print("".join(f"  | {line}\n" for line in log.read_text().splitlines()[-8:]), flush=True)
+    for path in sorted((ROOT / "docs").glob("*.ipynb")):
+        if patterns and not any(pattern in str(path) for pattern in patterns):
+            continue
+        log, began = world / "log.txt", cpu_seconds()
+        status = run_notebook(path, log)
+        print(f"{'FAILED' if status else 'ok':<7} {cpu_seconds() - began:6.1f} s docs/{path.name}", flush=True)
+        if status:
+            failed += 1
             print("".join(f"  | {line}\n" for line in log.read_text().splitlines()[-8:]), flush=True)
     os.chdir(ROOT)
     shutil.rmtree(world)

@@ -4,6 +4,7 @@ The commands themselves are run by tests/run_documents.py, which .ci/run calls; 
 tools' help in tests/tools/test_first_screen.py.
 """
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -26,6 +27,9 @@ COMMANDS = tool_commands(TEXTS)
 SHELL = sorted({command for name, text in TEXTS.items() for command in commands(name, text)})
 
 
+NOTEBOOKS = sorted((ROOT / "docs").glob("*.ipynb"))
+
+
 def anchors(path: Path) -> set[str]:
     """The names of a document's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.*)", path.read_text(encoding="utf-8"), re.MULTILINE)
@@ -38,8 +42,24 @@ def test_python_blocks_run(name: str, block: str, tmp_path: Path, monkeypatch: p
     exec(compile(block, name, "exec"), {"__name__": name})
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_notebooks_are_kept_as_they_ran(path: Path) -> None:
+    """From the first cell to the last, without an error, and without the names of anybody's folders."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    outputs = [output for cell in code for output in cell["outputs"]]
+    assert {output["output_type"] for output in outputs} <= {"stream", "display_data", "execute_result"}
+    assert [output["text"] for output in outputs if output.get("name") == "stderr"] == []
+    assert re.findall(r"/(?:home|tmp|root|work)/", json.dumps(outputs)) == []
+    for cell in cells:
+        for link in re.findall(r"\]\((?!https?:)([^)#]*)\)", "".join(cell["source"])):
+            assert (path.parent / link).is_file(), link
+
+
 def test_there_are_blocks_and_commands() -> None:
     assert len(BLOCKS) >= 2
+    assert len(NOTEBOOKS) >= 1
     assert len(COMMANDS) >= 8
     assert len(SHELL) >= 20
 
@@ -63,6 +83,8 @@ def test_every_command_is_run_or_says_why_not(command: Command) -> None:
     if reason_not_run(command) is None and command.text != "make demo":
         words = shlex.split(program(command.text))
         hint = "tests/run_documents.py cannot run this: teach it, or list it with a reason in tests/documents.py"
+        if words[0] == "ean":
+            words[:2] = ["python", f"tools/{words[1]}.py"]
         assert words[0] == "python", hint
         assert len(words) > 1, hint
         assert words[1] == "-c" or (ROOT / words[1]).is_file(), f"there is no {words[1]}"

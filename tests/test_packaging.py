@@ -6,14 +6,15 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from fnmatch import fnmatch
-from importlib.metadata import requires
+from glob import glob
+from importlib.metadata import requires, version
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from setuptools import find_packages
 
 import ean_core
 
@@ -39,23 +40,47 @@ def constraints() -> list[str]:
 
 
 def test_the_version_is_stated_once(pyproject: dict[str, Any]) -> None:
-    assert pyproject["project"]["version"] == ean_core.__version__
+    project = pyproject["project"]
+    assert "version" not in project
+    assert project["dynamic"] == ["version"]
+    assert pyproject["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "ean_core.__version__"}
+    assert version("ean") == ean_core.__version__
+
+
+def test_the_citation_has_what_its_format_asks_for() -> None:
+    """And no version, which is stated elsewhere."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert "version" not in citation
+    assert citation["license"] == "Apache-2.0"
+    assert citation["preferred-citation"]["authors"][0]["family-names"] == "Huang"
 
 
 def test_the_wheel_holds_every_package(pyproject: dict[str, Any]) -> None:
-    find = pyproject["tool"]["setuptools"]["packages"]["find"]
-    assert find["namespaces"] is False
-    found = set(find_packages(str(ROOT), include=find["include"]))
-    assert {name.split(".")[0] for name in found} == PACKAGES
-    modules = [file for package in PACKAGES for file in (ROOT / package).rglob("*.py")]
-    folders = {file.parent.relative_to(ROOT) for file in modules}
-    assert found == {".".join(folder.parts) for folder in folders}, "a folder lacks its __init__.py"
+    setuptools = pyproject["tool"]["setuptools"]
+    assert setuptools["package-dir"] == {"ean_tools": "tools"}
+    listed = {name: Path(name.replace(".", "/")) for name in setuptools["packages"]} | {"ean_tools": Path("tools")}
+    assert {path.parts[0] for path in listed.values()} == PACKAGES | {"tools"}
+    modules = [file for package in (*PACKAGES, "tools") for file in (ROOT / package).rglob("*.py")]
+    folders = {file.parent.relative_to(ROOT) for file in modules if ".mim" not in file.parts}
+    assert set(listed.values()) == folders, "name each folder in pyproject.toml"
+    assert [path for path in folders if not (ROOT / path / "__init__.py").is_file()] == []
+
+
+def test_the_wheel_holds_every_config(pyproject: dict[str, Any]) -> None:
+    """By a link, in the place where MMEngine looks for them."""
+    home = ROOT / "ean_core"
+    assert (home / ".mim" / "configs").resolve() == ROOT / "configs"
+    patterns = pyproject["tool"]["setuptools"]["package-data"]["ean_core"]
+    found = {Path(file).resolve() for pattern in patterns for file in glob(str(home / pattern), recursive=True)}
+    files = {file for file in (ROOT / "configs").rglob("*") if file.is_file() and file.suffix != ".pyc"}
+    assert found == files | {home / ".mim" / "model-index.yml"}
 
 
 def test_the_wheel_holds_every_data_file(pyproject: dict[str, Any]) -> None:
     patterns = pyproject["tool"]["setuptools"]["package-data"]["*"]
     files = [file for package in PACKAGES for file in (ROOT / package).rglob("*") if file.is_file()]
-    data = [file for file in files if file.suffix not in (".py", ".pyc")]
+    data = [file for file in files if file.suffix not in (".py", ".pyc") and ".mim" not in file.parts]
     left_out = [file for file in data if not any(fnmatch(file.name, pattern) for pattern in patterns)]
     no_package = [file for file in data if not (file.parent / "__init__.py").is_file()]
     assert left_out == []

@@ -44,6 +44,13 @@ MODELS.build(dict(type="EANResNet", depth=18, norm_cfg=dict(type="GN", num_group
     assert imported(fresh, code, names=("mmcv.cnn",)) == ["mmcv.cnn"]
 
 
+def test_building_an_attention_says_nothing(fresh: Pool) -> None:
+    """MMEngine looks for the modules of a registry in a package whose configs it knows; ours says where they are."""
+    code = "from ean_core import build_attention\nbuild_attention(dict(type='SE'), channels=16)"
+    ran = fresh.apply(run_program, (code,))
+    assert (ran.status, ran.out, ran.err) == (0, "", "")
+
+
 HOMES = {
     "CellNetwork": "ean_core.cells.network",
     "CellSupernet": "ean_core.cells.supernet",

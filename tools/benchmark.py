@@ -1,4 +1,4 @@
-"""Measure what attention costs: the inference time increment (Eq. 9), parameters, MACs, memory of several configs."""
+"""Measure what attention costs: increment of the inference time (Eq. 9), parameters, MACs and memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Convert ResNet weights of torchvision, MMPretrain, MMSegmentation or the EAN authors to an EANResNet's."""
+"""Convert ResNet weights of torchvision, MMPretrain, MMSegmentation or the EAN authors to ours."""
 
 from collections.abc import Sequence
 

@@ -12,9 +12,10 @@ from types import ModuleType
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the report; exit with 1 if there is a problem."""
+    started = sys.argv[0] if sys.argv[0].startswith("ean ") else "python tools/doctor.py"
     parser = argparse.ArgumentParser(
         description=f"{__doc__} Its output is what a bug report asks for.",
-        epilog="example: python tools/doctor.py --data-root data",
+        epilog=f"example: {started} --data-root data",
     )
     parser.add_argument("--data-root", type=Path, default=Path("data"), help="folder of data sets (default: data)")
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs"), help="where trainings write")

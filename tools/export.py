@@ -1,4 +1,4 @@
-"""Write a trained model of any task as ONNX, TorchScript or ExportedProgram, and compare both on the same input."""
+"""Write a trained model as ONNX, TorchScript or ExportedProgram, and compare both on the same input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Write a search as an Optuna study, which `optuna-dashboard` shows: its history, and which blocks matter."""
+"""Write a search as an Optuna study, for `optuna-dashboard`: its history, and which blocks matter."""
 
 from __future__ import annotations
 

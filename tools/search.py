@@ -1,4 +1,4 @@
-"""Search: where to plug attention (Algorithm 1: a supernet is trained, then searched), or whole cells (Att-DARTS)."""
+"""Search where to plug attention (Algorithm 1), or whole cells with attention (Att-DARTS)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verify a search: train what it has found, and networks beside it, from scratch with several seeds, and compare them.
+"""Verify a search: train what it found, and networks beside it, with several seeds; compare them.
 
 WORK_DIR is the folder of a finished search. Of a scheme the others are the plain network, Share-full, Org-full, and
 random schemes of the same density; of a genotype the same without attention, and random genotypes. The same command,

@@ -24,7 +24,7 @@ from ean_core.errors import UserError
 from ean_core.plug import Connection, Pluggable
 
 SUMS = dict[tuple[int, int], list[torch.Tensor]]
-"""(stage, block) -> for every image a (4, C) tensor: number, sum M, sum M^2 and sum |1 - M| over the positions."""
+"""(stage, block) -> for every image a (4, C) tensor: number, sum of M, of M^2 and of ``|1 - M|`` over the positions."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from ean_core.errors import UserError
 State = tuple[torch.Tensor, ...] | None
 """What a module hands to the next connected block of its stage: ``None`` before the first one."""
 
-ATTENTION = Registry("attention", scope="ean_core")
+ATTENTION = Registry("attention", scope="ean_core", locations=["ean_core.attention"])
 """Attention modules by name; a module is built as ``cls(channels=C, **options)``."""
 
 

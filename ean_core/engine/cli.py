@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import os
+import re
 import shlex
 import sys
 import time
@@ -19,16 +20,24 @@ from ean_core.engine.config import load_config
 from ean_core.errors import UserError, shortened
 from ean_core.memory import keep_freed_memory
 from ean_core.stopping import PATIENCE, Interrupted, asked, by_slurm, handling_signals, launched_rank
+from ean_core.terminal import tool
 
 Main = Callable[[Sequence[str] | None], None]
-BUG = "bug: this is no mistake of yours. Please report it with the lines above and what 'python tools/doctor.py' prints"
+BUG = "bug: this is no mistake of yours. Please report it with the lines above and what '{doctor}' prints"
 
 UNIMPORTANT = (r"Setting \w+_NUM_THREADS environment variable", "`broadcast_buffers` is deprecated")
 """Warnings of libraries about what is meant so, in a run of several processes."""
 
 
 def make_parser(description: str, example: str) -> argparse.ArgumentParser:
-    """A parser whose help ends with an example, with the ``--debug`` flag that :func:`command` looks for."""
+    """A parser whose help ends with an example, with the ``--debug`` flag that :func:`command` looks for.
+
+    Args:
+        description: What the tool does.
+        example: ``"python tools/train.py ..."``, which is shown as ``ean train ...`` where the command ``ean`` runs.
+    """
+    if sys.argv[0].startswith("ean "):
+        example = re.sub(r"python tools/(\w+)\.py", r"ean \1", example)
     parser = argparse.ArgumentParser(
         description=description,
         epilog=f"example: {example}",
@@ -51,7 +60,7 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that every tool on a config understands; :func:`config_of` reads them."""
-    parser.add_argument("config", help="config file, e.g. configs/seg/ean_se_voc.py")
+    parser.add_argument("config", help="config file, e.g. configs/seg/ean_se_voc.py, or a name: ean_se_voc")
     parser.add_argument("--toy", action="store_true", help="small generated data and a schedule of about a minute")
     parser.add_argument("--scheme", help="0/1 by stage (1-01-11), full, none, a published name, or a scheme.json")
     parser.add_argument("--genotype", help="of a network of cells: att-darts, darts-v2, its text, or a genotype.json")
@@ -125,7 +134,7 @@ def command(main: Main) -> Main:
             except Exception:
                 _let_the_first_speak()
                 traceback.print_exc()
-                print(f"{BUG}{_rank()}", file=sys.stderr)
+                print(f"{BUG.format(doctor=tool('doctor'))}{_rank()}", file=sys.stderr)
                 sys.exit(1)
 
     return run
@@ -149,10 +158,14 @@ def _typed(main: Main, argv: Sequence[str] | None) -> tuple[list[str], list[str]
     if argv is not None:
         return ["python", main.__code__.co_filename], list(argv)  # called by another program
     processes = os.environ.get("LOCAL_WORLD_SIZE")
-    start = ["torchrun", f"--nproc_per_node={processes}"] if processes else ["python"]
+    program = sys.argv[0].split() if sys.argv[0].startswith("ean ") else ["python", sys.argv[0]]
+    start: list[str] = []
     if by_slurm() and "SLURM_NTASKS" in os.environ:
-        start = ["srun", f"--ntasks={os.environ['SLURM_NTASKS']}", "python"]
-    return [*start, sys.argv[0]], sys.argv[1:]
+        start = ["srun", f"--ntasks={os.environ['SLURM_NTASKS']}"]
+    elif processes:
+        start = ["torchrun", f"--nproc_per_node={processes}"]
+        program = ["-m", "ean_tools", *program[1:]] if program[0] == "ean" else program[1:]
+    return [*start, *program], sys.argv[1:]
 
 
 def leave_processes() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from ean_core.application import find_application
 from ean_core.cells import Genotype
 from ean_core.engine.models import blueprint, point_names
 from ean_core.engine.schema import check_entries
+from ean_core.engine.shipped import find_config, without_scope
 from ean_core.errors import UserError, building, first_line, shortened
 from ean_core.scheme import read_scheme_file
 
@@ -37,7 +37,8 @@ def load_config(
     The file's entries come first, then what ``toy`` changes, then ``options``, then the other arguments.
 
     Args:
-        path: The config file, e.g. ``"configs/seg/ean_se_voc.py"``.
+        path: The config file, e.g. ``"configs/seg/ean_se_voc.py"``, or a name, ``"ean_se_voc"``
+            (:func:`~ean_core.engine.shipped.find_config`).
         toy: Small generated data and a schedule of about a minute.
         scheme: What :meth:`~ean_core.scheme.ConnectionScheme.parse` takes, e.g. a ``scheme.json``.
         genotype: Of a network of cells: what :meth:`~ean_core.cells.Genotype.load` takes, e.g. a ``genotype.json``.
@@ -53,7 +54,7 @@ def load_config(
         FileNotFoundError: The config, a base of it, or a file that is named does not exist.
         UserError: The config cannot be read, or a choice does not fit it.
     """
-    path = Path(path)
+    path = find_config(path)
     cfg = read_config(path)
     if toy:
         _merge(cfg, cfg.get("toy") or {}, f"'{path}': toy")
@@ -119,19 +120,13 @@ def _take_genotype(cfg: Config, genotype: str | os.PathLike[str] | None) -> None
 
 
 def read_config(path: Path) -> Config:
-    """A config file as it stands.
+    """A config as it stands, named as :func:`~ean_core.engine.shipped.find_config` takes it.
 
     Raises:
-        FileNotFoundError: The config, or a base of it, does not exist; the message names a similar one.
+        FileNotFoundError: The config, or a base of it, does not exist; the message names similar ones.
         UserError: It cannot be read, or an entry has a wrong value.
     """
-    if path.suffix == ".pth":
-        raise UserError(f"'{path}' is a checkpoint, not a config")
-    if not path.is_file():
-        near = [p.name for p in path.parent.glob("*.py")] if path.parent.is_dir() else []
-        close = difflib.get_close_matches(path.name, near, n=1)
-        hint = f": did you mean '{path.parent / close[0]}'?" if close else ""
-        raise FileNotFoundError(f"config '{path}' does not exist{hint}")
+    path = find_config(path)
     _check_bases(path)
     try:
         cfg = Config.fromfile(path)
@@ -139,6 +134,7 @@ def read_config(path: Path) -> Config:
         if isinstance(error, OSError) and error.strerror:  # it says which file
             raise
         raise UserError(f"config '{path}' cannot be read: {type(error).__name__}: {first_line(str(error))}") from error
+    without_scope(cfg._cfg_dict)
     check_entries(cfg)
     return cfg
 

@@ -7,12 +7,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from rich.progress import Progress
+from torch import nn
 
 from ean_core.engine.runner import unwrap
+from ean_core.engine.shipped import short_name
 from ean_core.engine.stop_hook import StopHook
 from ean_core.plug import Pluggable, find_pluggable
 from ean_core.terminal import progress_bar
@@ -97,22 +100,7 @@ def header(runner: Any, test: bool = False) -> str:
         test: Whether it is a test.
     """
     cfg, model = runner.cfg, unwrap(runner.model)
-    lines = {"config": cfg.filename or "-", "task": cfg.get("task", "-")}
-    backbone, head = getattr(model, "backbone", None), getattr(model, "decode_head", None)
-    options = cfg.model.get("module", cfg.model).get("backbone", {})
-    options = options.get("network", options)
-    name = options.get("name") or f"{type(backbone).__name__}-{options.get('depth', '')}".rstrip("-")
-    parts = [type(model).__name__, name]
-    parts += [type(head).__name__] if head is not None else []
-    number = sum(p.numel() for p in model.parameters()) / 1e6
-    lines["model"] = f"{' / '.join(parts)}, {number:.3f} M parameters"
-    network = find_pluggable(model) if any(isinstance(module, Pluggable) for module in model.modules()) else None
-    if network is not None:
-        attention, scheme = network.attention, network.scheme
-        shared = "one module per stage" if network.sharing == "stage" else "a module in every connected block"
-        lines["attention"] = f"{attention['type']}, {shared}" if attention else "none"
-        if attention and scheme is not None:
-            lines["scheme"] = f"{scheme} ({sum(scheme)} of {len(scheme)} blocks connected)"
+    lines = {"config": short_name(cfg.filename or "-"), "task": cfg.get("task", "-"), **describe(model, cfg)}
     if test:
         lines["checkpoint"] = cfg.get("load_from") or "-"
         lines["data"] = f"{len(runner.test_dataloader.dataset)} images"
@@ -126,6 +114,26 @@ def header(runner: Any, test: bool = False) -> str:
     if runner.iter:
         lines["resumed"] = f"after epoch {runner.epoch}"
     return "\n".join(f"{name:<11} {text}" for name, text in lines.items())
+
+
+def describe(model: nn.Module, cfg: Config) -> dict[str, str]:
+    """A config's network in words: its parts and its size, its attention, its scheme."""
+    backbone, head = getattr(model, "backbone", None), getattr(model, "decode_head", None)
+    options = cfg.model.get("module", cfg.model).get("backbone", {})
+    options = options.get("network", options)
+    name = options.get("name") or f"{type(backbone).__name__}-{options.get('depth', '')}".rstrip("-")
+    parts = [type(model).__name__, name]
+    parts += [type(head).__name__] if head is not None else []
+    number = sum(p.numel() for p in model.parameters()) / 1e6
+    lines = {"model": f"{' / '.join(parts)}, {number:.3f} M parameters"}
+    network = find_pluggable(model) if any(isinstance(module, Pluggable) for module in model.modules()) else None
+    if network is not None:
+        attention, scheme = network.attention, network.scheme
+        shared = "one module per stage" if network.sharing == "stage" else "a module in every connected block"
+        lines["attention"] = f"{attention['type']}, {shared}" if attention else "none"
+        if attention and scheme is not None:
+            lines["scheme"] = f"{scheme} ({sum(scheme)} of {len(scheme)} blocks connected)"
+    return lines
 
 
 def _show(runner: Any, text: str) -> None:

@@ -130,7 +130,7 @@ def build_runner(cfg: Config) -> EANRunner:
             enter_slurm()
             cfg.launcher = "pytorch"
         if "LOCAL_RANK" not in os.environ:
-            raise UserError("--launcher pytorch needs torchrun: torchrun --nproc_per_node=2 tools/train.py ...")
+            raise UserError("--launcher pytorch needs torchrun: torchrun --nproc_per_node=2 -m ean_tools train ...")
         if cuda:
             cfg.sync_bn = "torch"
         else:

@@ -8,6 +8,7 @@ import subprocess
 import torch
 
 from ean_core.errors import UserError
+from ean_core.terminal import tool
 
 FIRST_PORT, PORTS = 15000, 10000
 
@@ -24,7 +25,7 @@ def enter_slurm() -> None:
     """
     variables = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_NODELIST")
     if any(name not in os.environ for name in variables):
-        raise UserError("--launcher slurm needs srun: srun --ntasks=2 python tools/train.py ... --launcher slurm")
+        raise UserError(f"--launcher slurm needs srun: srun --ntasks=2 {tool('train')} ... --launcher slurm")
     rank, size, nodes = (os.environ[name] for name in variables)
     local = int(os.environ.get("SLURM_LOCALID", rank))
     address = os.environ.get("MASTER_ADDR") or _first_host(nodes)

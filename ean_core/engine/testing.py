@@ -21,7 +21,7 @@ from ean_core.engine.stop_hook import StopHook
 from ean_core.errors import UserError
 from ean_core.files import write_atomic
 from ean_core.stopping import running
-from ean_core.terminal import print_line, print_next, print_table
+from ean_core.terminal import print_line, print_next, print_table, tool
 from ean_core.work_dir import begin, working_in
 
 LONG_TABLE = 30  # rows; longer ones are only written to the file
@@ -95,5 +95,5 @@ def evaluate(
         if not has_config and cfg.filename:
             as_run = Path(checkpoint).with_name(Path(cfg.filename).name)  # training puts it there
             config = [as_run if as_run.is_file() else cfg.filename]
-        print_next("python", "tools/predict.py", *config, checkpoint, "IMAGE_OR_FOLDER", "--out", "predictions")
+        print_next(tool("predict"), *config, checkpoint, "IMAGE_OR_FOLDER", "--out", "predictions")
     return metrics

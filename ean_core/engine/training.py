@@ -19,12 +19,13 @@ from ean_core.engine.history import HISTORY, read_history
 from ean_core.engine.progress import showing
 from ean_core.engine.runner import EANRunner, build_runner, unwrap
 from ean_core.engine.saving import BEST, LAST
+from ean_core.engine.shipped import short_name
 from ean_core.engine.space import log_strictly, naming_full_disk, space_needed
 from ean_core.engine.stop_hook import StopHook
 from ean_core.errors import UserError
 from ean_core.files import read_json, write_atomic, written
 from ean_core.stopping import running
-from ean_core.terminal import print_line, print_next, print_table
+from ean_core.terminal import print_line, print_next, print_table, tool
 from ean_core.work_dir import begin, require_space, set_aside, working_in
 
 RUN_FILES = (LAST, BEST, HISTORY, "metrics.json", "curves.png")
@@ -78,7 +79,7 @@ def train(
     """
     search = cfg.get("search")
     if isinstance(search, dict) and search.get("type") == "cells":
-        raise UserError(f"'{cfg.filename}' searches cells: run tools/search.py")
+        raise UserError(f"'{cfg.filename}' searches cells: run '{tool('search')}'")
     for name in ("train_cfg", "train_dataloader", "optim_wrapper"):
         if cfg.get(name) is None:
             raise UserError(f"'{cfg.filename}': {name} is missing, which a training needs")
@@ -140,4 +141,4 @@ def _report(cfg: Config, application: Application, work_dir: Path, options: Sequ
         if (work_dir / name).is_file():
             print_line(label, work_dir / name)
     if options is not None and (work_dir / BEST).is_file():
-        print_next("python", "tools/test.py", cfg.filename, work_dir / BEST, *options)
+        print_next(tool("test"), short_name(cfg.filename), work_dir / BEST, *options)

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ean_core.files import replacing
+from ean_core.notebook import BLUE, GREY
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#1f5fa8", "#d9742b", "#3a923a", "#8b5fb0", "#7a5a4a", "#c2558f", "#6f6f6f", "#9aa022")
 """Of things set side by side, in this order."""
-BLUE, ORANGE, GREY = "#1f5fa8", "#d9742b", "#9a9a9a"
+ORANGE = "#d9742b"
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 110, tight: bool = False) -> None:

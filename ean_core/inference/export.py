@@ -85,7 +85,7 @@ class AnySizePool(nn.Module):
         self.size = size
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) -> (N, C, *size)."""
+        """(N, C, H, W) -> (N, C) and the size."""
         rows, columns = (_means(n, x.shape[2 + axis], x) for axis, n in enumerate(self.size))
         return rows @ x @ columns.T
 

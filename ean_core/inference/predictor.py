@@ -22,10 +22,13 @@ from ean_core.deploy import fuse as fuse_model
 from ean_core.engine.config import read_config
 from ean_core.engine.loading import load_model
 from ean_core.engine.models import build_model
+from ean_core.engine.progress import describe
 from ean_core.errors import UserError
 from ean_core.inference.admission import check_model
 from ean_core.inference.images import Picture, read_image, to_rgb
 from ean_core.inference.stored_config import building_stored, stored_config
+from ean_core.notebook import facts, scheme_svg
+from ean_core.plug.pluggable import Pluggable
 
 Source = str | os.PathLike[str] | Image.Image | NDArray[Any]
 
@@ -76,6 +79,14 @@ class Predictor:
                 return self.task.predict(self.model, self.cfg, pictures)
             except NotFiniteError as error:
                 raise self.not_finite(names) from error
+
+    def _repr_html_(self) -> str:
+        rows = {"checkpoint": self.name, "task": self.task.name, **describe(self.model, self.cfg)}
+        classes = getattr(self.model, "dataset_meta", {}).get("classes")
+        rows |= {"classes": ", ".join(classes)} if classes else {}
+        network = next((part for part in self.model.modules() if isinstance(part, Pluggable)), None)
+        scheme = network.scheme if network is not None and network.attention else None
+        return facts(rows) + ("" if scheme is None else scheme_svg(scheme.stages))
 
     def not_finite(self, names: Sequence[str] = ()) -> UserError:
         """The error of a network whose output is not finite, which names the first such weight."""

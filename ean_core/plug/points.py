@@ -13,6 +13,7 @@ from torch import nn
 
 from ean_core.attention import Attention
 from ean_core.errors import UserError
+from ean_core.notebook import table
 from ean_core.plug.trace import Call, Trace, trace
 
 
@@ -77,6 +78,11 @@ class Points:
         lines = [f"stage  {'name':{width}}  channels  stride"]
         lines += [f"{p.stage + 1:5}  {p.name:{width}}  {p.channels:8}  {p.stride:6}" for p in self.points]
         return "\n".join([*lines, *(f"no point: {line}" for line in self.left_out)])
+
+    def _repr_html_(self) -> str:
+        rows = [(p.stage + 1, p.name, p.channels, p.stride) for p in self.points]
+        left_out = table(("no point",), [(line,) for line in self.left_out]) if self.left_out else ""
+        return table(("stage", "name", "channels", "stride"), rows) + left_out
 
 
 Rule = str | Mapping[str, Any]

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from ean_core.search.evaluator import Evaluator
+from ean_core.search.found import Found
 from ean_core.search.loop import search
 from ean_core.search.reward import Reward, Term, build_reward
 from ean_core.search.supernet import SupernetHook, sample_scheme
@@ -16,6 +17,7 @@ from ean_core.strategies import STRATEGIES, Strategy, build_strategy
 __all__ = [
     "STRATEGIES",
     "Evaluator",
+    "Found",
     "Reward",
     "Strategy",
     "SupernetHook",
@@ -30,7 +32,7 @@ __all__ = [
 class _Search(ModuleType):
     """This package. Called, it is :func:`ean_core.search.algorithm1.run_search`."""
 
-    def __call__(self, *args: Any, **options: Any) -> dict[str, Any]:
+    def __call__(self, *args: Any, **options: Any) -> Found:
         from ean_core.search.algorithm1 import run_search
 
         return run_search(*args, **options)

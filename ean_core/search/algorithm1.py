@@ -12,10 +12,12 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 
 from ean_core.engine.saving import LAST
+from ean_core.engine.shipped import find_config
 from ean_core.errors import UserError
 from ean_core.files import written
 from ean_core.search.cell_resume import HISTORY
 from ean_core.search.cells import run_cell_search
+from ean_core.search.found import Found
 from ean_core.search.front import FRONT
 from ean_core.search.latency_table import TABLE
 from ean_core.search.loop import FILES, LOG, PLOT, SCHEME, STATE, Evaluate, search
@@ -24,7 +26,7 @@ from ean_core.search.on_engine import engine_for, on_engine
 from ean_core.search.settings import flatten
 from ean_core.search.trained_supernet import SUPERNET, evaluation_options, plan_of, trained_supernet
 from ean_core.stopping import running
-from ean_core.terminal import print_line, print_table
+from ean_core.terminal import print_line, print_table, tool
 from ean_core.work_dir import require_space, working_in
 
 
@@ -35,7 +37,7 @@ def run_search(
     resume: bool = False,
     options: Sequence[str] | None = None,
     engine: str | None = None,
-) -> dict[str, Any]:
+) -> Found:
     """Train the supernet, search, and say where the results lie.
 
     With ``cfg.search.type = "cells"`` it is :func:`ean_core.search.cells.run_cell_search` instead.
@@ -55,7 +57,7 @@ def run_search(
             ``cfg.engine`` gives its options; ``None``: in this process, or the ranks of torchrun.
 
     Returns:
-        The content of ``scheme.json``.
+        The content of ``scheme.json``, a dict.
 
     Raises:
         UserError, OSError: What the user can mend: data, config, paths, a supernet or a search made with others,
@@ -111,8 +113,8 @@ def run_search(
             _report(result, work_dir, supernet.checkpoint)
             if options is not None:
                 print_line("next", _retrain(cfg, work_dir / SCHEME, options))
-                print_line("verify", f"python tools/verify.py {shlex.quote(str(work_dir))}")
-    return result
+                print_line("verify", f"{tool('verify')} {shlex.quote(str(work_dir))}")
+    return Found(result, work_dir / PLOT)
 
 
 def _report(result: Mapping[str, Any], work_dir: Path, checkpoint: Path) -> None:
@@ -138,11 +140,12 @@ def _report(result: Mapping[str, Any], work_dir: Path, checkpoint: Path) -> None
 def _retrain(cfg: Config, scheme: Path, options: Sequence[str]) -> str:
     """The command that trains the network found: the config to retrain, where its backbone differs made like this."""
     target = cfg.search.get("retrain", "CONFIG")
-    command = ["python tools/train.py", target, "--scheme", str(scheme), *options]
-    if Path(target).is_file():
-        other = Config.fromfile(target).model.backbone
-        own = {key: value for key, value in cfg.model.backbone.items() if key not in ("scheme", "init_cfg", "frozen")}
-        before = flatten(other)
-        changes = [f"model.backbone.{key}={value}" for key, value in flatten(own).items() if before.get(key) != value]
-        command += ["--cfg-options", *changes] if changes else []
-    return " ".join(command)
+    command = [tool("train"), target, "--scheme", str(scheme), *options]
+    try:
+        other = Config.fromfile(find_config(target)).model.backbone
+    except FileNotFoundError:  # it names none
+        return " ".join(command)
+    own = {key: value for key, value in cfg.model.backbone.items() if key not in ("scheme", "init_cfg", "frozen")}
+    before = flatten(other)
+    changes = [f"model.backbone.{key}={value}" for key, value in flatten(own).items() if before.get(key) != value]
+    return " ".join([*command, "--cfg-options", *changes] if changes else command)

@@ -20,6 +20,7 @@ from ean_core.application import find_application
 from ean_core.cells.genotype import Genotype
 from ean_core.checkpoint import write_checkpoint
 from ean_core.engine.environment import environment
+from ean_core.engine.shipped import short_name
 from ean_core.engine.space import checkpoint_size
 from ean_core.errors import UserError
 from ean_core.figures import save_figure
@@ -29,18 +30,19 @@ from ean_core.search.cell_plan import Plan, Stop, read_plan
 from ean_core.search.cell_resume import FREE, GENOTYPE, HISTORY, STATE, Entry, check_nothing_is_lost, restore
 from ean_core.search.cell_selection import count_skips, entropies, read_probabilities, select
 from ean_core.search.cell_training import CellTraining
+from ean_core.search.found import Found
 from ean_core.search.loop import LOG, SCHEME
 from ean_core.search.made_with import note_config
 from ean_core.search.status import CellProgress
 from ean_core.stopping import running, steps
-from ean_core.terminal import print_line, print_next
+from ean_core.terminal import print_line, print_next, tool
 from ean_core.work_dir import begin, require_space, set_aside, working_in
 
 PLOT = "search.png"
 FILES = (HISTORY, STATE, DECISIONS, GENOTYPE, PLOT)
 
 
-def run_cell_search(cfg: Config, resume: bool = False, options: Sequence[str] | None = None) -> dict[str, Any]:
+def run_cell_search(cfg: Config, resume: bool = False, options: Sequence[str] | None = None) -> Found:
     """Search cells, and write ``cells.jsonl``, ``cells_state.pth``, ``genotype.json`` and ``search.png``.
 
     Killed at any moment and resumed, a search on a CPU ends with the same files as one that ran through.
@@ -104,8 +106,8 @@ def run_cell_search(cfg: Config, resume: bool = False, options: Sequence[str] | 
         _draw(genotype, history, training, work_dir / PLOT)
     _report(result, work_dir)
     if options is not None:
-        print_next("python", "tools/train.py", plan.retrain, "--genotype", work_dir / GENOTYPE, *options)
-    return result
+        print_next(tool("train"), plan.retrain, "--genotype", work_dir / GENOTYPE, *options)
+    return Found(result, work_dir / PLOT)
 
 
 def search_cells(training: CellTraining, work_dir: Path, settings: Mapping[str, Any]) -> list[Entry]:
@@ -244,7 +246,7 @@ def header(training: CellTraining) -> str:
     partial = backbone.get("partial", 1)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     lines = {
-        "config": cfg.filename or "-",
+        "config": short_name(cfg.filename or "-"),
         "task": cfg.get("task", "-"),
         "supernet": f"{backbone.get('layers')} cells of {backbone.get('channels')} channels, {size:.3f} M parameters"
         + (f", 1/{partial} of the channels through the candidates" if partial > 1 else ""),

@@ -29,7 +29,7 @@ from ean_core.search.reward import build_reward
 from ean_core.search.settings import SchemeSearch, difference
 from ean_core.search.supernet import SupernetHook
 from ean_core.strategies import Strategy, build_strategy, find_strategy
-from ean_core.terminal import print_line
+from ean_core.terminal import print_line, tool
 from ean_core.work_dir import working_in
 
 SUPERNET, SETTINGS = "supernet", "settings.json"
@@ -103,7 +103,7 @@ def plan_of(cfg: Config) -> Any:
         raise UserError(f"'{cfg.filename}' is no config for a search: take one of configs/search")
     kind = cfg.search.get("type", "schemes")
     if kind == "cells":
-        raise UserError(f"'{cfg.filename}' searches cells, not schemes: run it with tools/search.py")
+        raise UserError(f"'{cfg.filename}' searches cells, not schemes: run it with '{tool('search')}'")
     if kind != "schemes":
         raise UserError(f"search.type must be schemes (the default) or cells, got {kind!r}")
     read(SchemeSearch, cfg.search, "search.")

@@ -135,7 +135,7 @@ def test_the_parts_are_a_choice(tmp_path: Path, write_images: Callable) -> None:
     [
         (
             "resnet164_org_cifar100",
-            r"no cifar100 data in 'data': fetch it .*prepare_data.py cifar100 --root data.*--toy",
+            r"no cifar100 data in 'data': fetch it .*prepare_data cifar100 --root data.*--toy",
         ),
         ("resnet50_org_imagenet", r"no folder data in 'data/imagenet': put train/CLASS/ .*--toy"),
     ],

@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-WORDS = ("python", "make", "pip", "torchrun", ".", ".ci/run", ".venv/bin/python", ".venv/bin/ruff", "pre-commit")
+WORDS = ("ean", "python", "make", "pip", "torchrun", ".", ".ci/run", ".venv/bin/python", ".venv/bin/ruff", "pre-commit")
 
 # What tests/run_documents.py leaves out: the beginning of a command, after "VARIABLE=value", and the reason.
 NOT_RUN = {
-    r"make (test|lint|help|clean|PYTHON=)": "what runs these tests, or changes the environment they run in",
+    r"make (test|lint|docs|help|clean|PYTHON=)": "what runs these tests, or changes the environment they run in",
     r"make knocks|python tests/knocks/": "takes minutes, and breaks things",
     r"\. \.venv/bin/activate": "changes the user's shell only",
     r"pip install": ".ci/run installs the package and its wheel",
+    r"python -m (pip|build|twine) ?": "a release; .ci/others builds and checks the package",
     r"torchrun": "two processes are tested in tests/engine/test_distributed.py",
     r"python tools/prepare_data\.py (voc2012|cifar10|cifar100)": "downloads; tested with archives made by the tests",
     r"python benchmarks/": "measures for minutes",

@@ -62,7 +62,7 @@ def test_a_bug_is_no_mistake_of_the_user(error, capsys):
     assert traceback[0] == "Traceback (most recent call last):"
     assert f"{type(error).__name__}: {error}" in traceback[-1]
     assert last.startswith("bug: ")
-    assert "tools/doctor.py" in last
+    assert "what 'ean doctor' prints" in last
 
 
 class Part:
@@ -84,6 +84,28 @@ REGISTRY.register_module(module=Part)
 def test_wrong_config_entries_are_mistakes(options, message):
     with pytest.raises(UserError, match=re.escape(message)), building("model"):
         REGISTRY.build(options)
+
+
+@pytest.mark.parametrize(
+    ("started", "variables", "shown"),
+    [
+        ("tools/train.py", {}, "python tools/train.py"),
+        ("tools/train.py", {"LOCAL_WORLD_SIZE": "2"}, "torchrun --nproc_per_node=2 tools/train.py"),
+        ("ean train", {}, "ean train"),
+        ("ean train", {"LOCAL_WORLD_SIZE": "2"}, "torchrun --nproc_per_node=2 -m ean_tools train"),
+    ],
+)
+def test_the_command_to_repeat_is_the_one_that_was_given(started, variables, shown, monkeypatch, capsys):
+    @command
+    def main(argv=None):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", [started, "c.py"])
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit):
+        main()
+    assert capsys.readouterr().err == f"interrupted: start again with '{shown} c.py'\n"
 
 
 def test_interrupt(capsys):

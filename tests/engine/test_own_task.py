@@ -85,7 +85,7 @@ def test_training_and_test(trained: Predictor, run: Run, capsys: pytest.CaptureF
     measured = json.loads(Path("work_dirs/my_depth/test.json").read_text())["MAE"]
     assert measured == pytest.approx(error_of(trained, "test"), rel=1e-5)
     out = capsys.readouterr().out
-    assert f"python tools/predict.py {CONFIG} {CHECKPOINT}" in out  # the checkpoint's own config is not read
+    assert f"ean predict {CONFIG} {CHECKPOINT}" in out  # the checkpoint's own config is not read
 
 
 def test_prediction(trained: Predictor, tool: Callable, capsys: pytest.CaptureFixture[str]) -> None:

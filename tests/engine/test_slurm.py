@@ -92,7 +92,7 @@ def test_mistakes(slurm):
     with pytest.raises(UserError, match="does not work here: set MASTER_ADDR"):
         enter_slurm()
     slurm.delenv("SLURM_PROCID")
-    with pytest.raises(UserError, match="--launcher slurm needs srun: srun --ntasks=2 python"):
+    with pytest.raises(UserError, match="--launcher slurm needs srun: srun --ntasks=2 ean train"):
         enter_slurm()
 
 

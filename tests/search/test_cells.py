@@ -178,7 +178,7 @@ def test_toy(tool: Callable, data: Path, light: None, tmp_path: Path, capsys: py
     assert "an epoch takes about" in out
     lines = [line for line in out.splitlines() if line.startswith("epoch ")]
     assert ["val_loss" in line for line in lines] == [False, True]
-    command = f"python tools/train.py configs/cls/att_darts_cifar10.py --genotype {tmp_path / 'genotype.json'}"
+    command = f"ean train configs/cls/att_darts_cifar10.py --genotype {tmp_path / 'genotype.json'}"
     assert f"next        {command} --toy --data-root {data}" in out
 
 
@@ -531,7 +531,7 @@ def test_damaged_folders_are_not_resumed(
 
 def test_training_a_config_of_a_search(tool: Callable, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     error = fail(capsys, lambda: tool("train")([CONFIG, "--toy", "--work-dir", str(tmp_path / "new")]))
-    assert error == f"error: '{CONFIG}' searches cells: run tools/search.py\n"
+    assert error == f"error: '{CONFIG}' searches cells: run 'ean search'\n"
     assert not (tmp_path / "new").exists()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from ean_core.search.loop import search
 from ean_core.search.study import export_study, parameters
 from ean_core.strategies.base import build_strategy
 from ean_testing.synthetic import BLOCKS, evaluate
-from tools.export_study import main
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +92,8 @@ def test_another_search_is_refused(log: Path, tmp_path: Path) -> None:
         export_study(log, address(tmp_path), "minimised")
 
 
-def test_the_tool(log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main([str(log.parent), address(tmp_path)])
+def test_the_tool(tool: Callable, log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tool("export_study")([str(log.parent), address(tmp_path)])
     printed = capsys.readouterr().out
     assert "mine: 18 trials, 18 of them new" in printed
     assert f"optuna-dashboard {address(tmp_path)}" in printed
@@ -106,9 +106,9 @@ def test_the_tool(log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
         ("sqlite:////nowhere/of/all/search.db", "unable to open database file"),
     ],
 )
-def test_a_storage_that_cannot_be_used(log: Path, storage: str, words: str, capsys: Any) -> None:
+def test_a_storage_that_cannot_be_used(tool: Callable, log: Path, storage: str, words: str, capsys: Any) -> None:
     with pytest.raises(SystemExit, match="2"):
-        main([str(log.parent), storage])
+        tool("export_study")([str(log.parent), storage])
     error = capsys.readouterr().err
     assert words in error
     assert error.count("\n") == 1

@@ -261,7 +261,7 @@ def test_a_strategy_of_ones_own(
     assert all(slopes)
     out = capsys.readouterr().out
     assert "already trained" in out
-    assert f"python tools/train.py {Config.fromfile(CONFIG).search.retrain} --scheme {copied / 'scheme.json'}" in out
+    assert f"ean train {Config.fromfile(CONFIG).search.retrain} --scheme {copied / 'scheme.json'}" in out
 
 
 @pytest.mark.parametrize(

@@ -255,7 +255,7 @@ def test_prepare_without_anything_lists_the_steps(tmp_path, offline):
         "benchmark.tgz",
         str(tmp_path / "VOCdevkit" / "VOC2012"),
         str(tmp_path / "sbd" / "benchmark_RELEASE"),
-        f"python tools/prepare_data.py voc2012 --root {tmp_path}",
+        f"ean prepare_data voc2012 --root {tmp_path}",
     ):
         assert part in message
 

@@ -90,7 +90,7 @@ def assert_says(message: str, *parts: str) -> None:
         (["model.backbone.scheme=0101"], ["got 101", "put dashes between the stages"]),
         (["train_dataloader.batch_size=99"], ["fewer training images (8)", "train_dataloader.batch_size (99)"]),
         (["train_list=trian"], ["trian.txt", "train, train_aug, val"]),
-        (["--data-root", "nowhere/VOC2012"], ["'nowhere/VOC2012' does not exist", "prepare_data.py"]),
+        (["--data-root", "nowhere/VOC2012"], ["'nowhere/VOC2012' does not exist", "prepare_data voc2012"]),
         (["--classes", "nowhere.txt"], ["'nowhere.txt' does not exist"]),
         (["--pretrained", "nowhere.pth"], ["'nowhere.pth' do not exist"]),
         (["--resume", "nowhere.pth"], ["'nowhere.pth' does not exist", "without --resume"]),
@@ -138,7 +138,10 @@ def test_in_a_process_of_its_own():
         [sys.executable, "tools/train.py", "missing.py"], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert (run.returncode, run.stdout) == (2, "")
-    assert run.stderr == "error: config 'missing.py' does not exist\n"
+    assert (
+        run.stderr
+        == "error: config 'missing.py' does not exist: name a file, or one of those that 'ean configs' lists\n"
+    )
 
 
 def test_empty_folder_of_data(mistakes, tmp_path):

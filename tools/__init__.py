@@ -1,0 +1,1 @@
+"""The tools: each file parses arguments and makes one library call. Installed, they are the commands of ``ean``."""
