@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import BinaryIO
 
 from ean_core.analysis.attention_statistics import BlockStatistics
-from ean_core.analysis.gradcam import explain
+from ean_core.analysis.gradcam import Explanation, explain
 from ean_core.demo.kept import Kept, Result
 from ean_core.demo.limits import Limits
 from ean_core.demo.uploads import read_picture
@@ -87,18 +87,30 @@ def _heat(
     files: dict[str, bytes],
     notes: list[str],
 ) -> list[str]:
-    found = []
+    """A line for each network that has a map; what was asked of the first is asked of all that can answer it."""
+    found: list[Explanation] = []
     for name, predictor in networks.items():
         try:
-            found.append(explain(predictor, picture, target, stage, name))
+            found.append(_explained(predictor, picture, target, stage, name, found[0].ask if found else None))
         except UserError as error:
             notes.append(f"{name}, Grad-CAM: {str(error).replace('--target ', '').replace('--stage ', 'stage ')}")
-            continue
-        target = target if target is not None else found[0].ask  # the same question to all networks
+    lines = [f"{one.name}\n{one.target}, {one.answer}" for one in found]
     if found:
-        maps = [HeatMap(f"{one.name}\n{one.answer}", one.seen, one.heat, one.region) for one in found]
-        files[HEAT] = to_png(heat_maps(maps, found[0].target), tight=True)
-    return [f"{one.name}: {one.target}, {one.answer}" for one in found]
+        maps = [HeatMap(line, one.seen, one.heat, one.region) for line, one in zip(lines, found, strict=True)]
+        files[HEAT] = to_png(heat_maps(maps, ""), tight=True)
+    return lines
+
+
+def _explained(
+    predictor: Predictor, picture: Picture, target: str | None, stage: int | None, name: str, before: str | None
+) -> Explanation:
+    """Of the target; without one of what was asked of another network before, or of what this one predicts."""
+    if target is None and before is not None:
+        try:
+            return explain(predictor, picture, before, stage, name)
+        except UserError:  # it has no such class
+            pass
+    return explain(predictor, picture, target, stage, name)
 
 
 def stages(networks: dict[str, Predictor]) -> int:

@@ -217,22 +217,23 @@ def _front(path: Path) -> Figure:
     entries = _ranked(_candidates(path))
     if not entries:
         raise UserError("nothing to draw: no candidate succeeded")
-    if (path / FRONT).is_file():
+    is_written = (path / FRONT).is_file()
+    if is_written:
         written = read_json(path / FRONT)
         aims, points = written["aims"], written["front"]
     else:
         metric = next(iter(metrics_of(entries[0])))
-        lower = _correlates_down(entries, metric)
+        lower = _less_is_better(metric)
         aims = [{"metric": metric, "direction": "down" if lower else "up"}, {"metric": TRADE_OFF, "direction": "up"}]
         values = [(-entry[metric] if lower else entry[metric], entry[TRADE_OFF]) for entry in entries]
         kept = sorted(non_dominated(values), key=lambda i: values[i])[::-1]
         points = [_point(entries[i], aims, i == 0) for i in kept]
-    seen = [_measured(entry, aims) for entry in entries]
-    return pareto_front([list(values.values()) for values in seen if values], points, aims)
+    seen = [list(_measured(entry, aims).values()) for entry in entries]
+    return pareto_front(seen, points, aims, is_written)
 
 
-def _correlates_down(entries: Sequence[Entry], metric: str) -> bool:
-    """Whether less of the metric is better: names of errors, as the tasks of this project have them."""
+def _less_is_better(metric: str) -> bool:
+    """The names of errors and times, as the tasks of this project have them."""
     return metric in ("MAE", "RMSE", "NAE", "latency") or metric.startswith("GAME")
 
 

@@ -58,7 +58,7 @@ def serve(
         app, host, port, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
         limit_concurrency=limits.connections, timeout_graceful_shutdown=GRACE,
     )  # fmt: skip
-    with _listening(host, port) as bound:
+    with listening(host, port) as bound:
         shown = f"[{host}]" if ":" in host else host
         if not local and password is None:
             print_line("note", "everybody who reaches this address can use the networks and see the searches; "
@@ -81,7 +81,12 @@ def _need() -> tuple[ModuleType, Any]:
     return uvicorn, build_app
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens at an address; port 0 is a free one.
+
+    Raises:
+        UserError: It cannot.
+    """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)

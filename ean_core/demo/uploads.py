@@ -50,6 +50,8 @@ def read_picture(file: BinaryIO, limits: Limits) -> tuple[Picture, str]:
             warnings.simplefilter("ignore")
             with Image.open(file, formats=FORMATS) as header:
                 width, height = header.size
+    except Image.DecompressionBombError as error:
+        raise RefusedError(413, "The image has far too many pixels: send a smaller one.") from error
     except Exception as error:  # Pillow raises many types for damaged files
         raise UserError(
             f"This is no image that can be read here: send one of {', '.join(FORMATS)}, or a video."
