@@ -6,18 +6,15 @@ import asyncio
 import base64
 import binascii
 import hmac
-from collections.abc import Awaitable, Callable
-from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ean_core.demo.limits import RefusedError
 from ean_core.demo.queue import Queue
 
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-App = Callable[..., Awaitable[None]]
 FREE = ("/static/", "/kept/")  # nothing is computed for these
 HEADERS = {
     b"content-security-policy": b"default-src 'self'; img-src 'self' blob:; media-src 'self' blob:; "
@@ -38,17 +35,17 @@ class Guard:
             name of its own point to this machine is thus not answered.
     """
 
-    def __init__(self, app: App, *, queue: Queue, password: str | None, hosts: tuple[str, ...] | None) -> None:
+    def __init__(self, app: ASGIApp, *, queue: Queue, password: str | None, hosts: tuple[str, ...] | None) -> None:
         self.app, self.queue, self.password, self.hosts = app, queue, password, hosts
 
-    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or hand it on."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
 
-        async def with_headers(message: dict[str, Any]) -> None:
+        async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", []), *HEADERS.items()]
             await send(message)
@@ -66,7 +63,7 @@ class Guard:
                 busy = PlainTextResponse(str(error), error.status, {"retry-after": "5", "connection": "close"})
                 await busy(scope, receive, with_headers)
 
-    def _refusal(self, scope: dict[str, Any], headers: dict[str, str]) -> Response | None:
+    def _refusal(self, scope: Scope, headers: dict[str, str]) -> Response | None:
         host = urlsplit(f"//{headers.get('host', '')}").hostname
         if self.hosts is not None and host not in self.hosts:
             return PlainTextResponse("This page is not offered under that name.", 421)
@@ -88,7 +85,7 @@ class Guard:
         too_large = HTTPException(413, f"The file is larger than {mega:g} MiB: send a smaller one.")
         length = headers.get("content-length", "0")
 
-        async def bounded() -> dict[str, Any]:
+        async def bounded() -> Message:
             nonlocal got, whole
             if whole:  # what follows is the end of the connection, which nothing is computed for
                 return await receive()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ean_core.analysis.attention_statistics import BlockStatistics
 from ean_core.analysis.gradcam import Explanation, explain
@@ -126,5 +126,8 @@ def stages(networks: dict[str, Predictor]) -> int:
 
 def targets(networks: dict[str, Predictor]) -> list[str]:
     """The classes that can be asked for, of all networks."""
-    names = [name for p in networks.values() for name in p.model.dataset_meta.get("classes") or ()]  # type: ignore[union-attr]
+    names: list[str] = []
+    for predictor in networks.values():
+        meta: Any = predictor.model.dataset_meta
+        names += meta.get("classes") or ()
     return list(dict.fromkeys(names))

@@ -17,7 +17,7 @@ from ean_core.demo.schemes import Lab
 from ean_core.demo.searches import Searches
 from ean_core.errors import UserError
 from ean_core.inference import Predictor
-from ean_core.search.made_with import searched_config
+from ean_core.search.made_with import CONFIG, searched_config
 
 TABS = {"/": "Predict", "/inside": "Look inside", "/schemes": "Schemes", "/searches": "Searches"}
 
@@ -34,7 +34,7 @@ class Page:
     def __init__(self, networks: Mapping[str, Predictor], work_dirs: Sequence[Path], limits: Limits) -> None:
         self.networks, self.limits = dict(networks), limits
         self.queue, self.kept, self.searches = Queue(limits), Kept(limits), Searches(work_dirs)
-        self._labs: dict[str, Lab] = {}
+        self._labs: dict[str, tuple[int, Lab]] = {}
         self._templates = Environment(
             loader=PackageLoader("ean_core.demo", "pages"),
             autoescape=select_autoescape(),
@@ -79,9 +79,11 @@ class Page:
         Raises:
             UserError: There is none, or it has no blocks to connect.
         """
-        if name not in self._labs:
-            known = self.offered()
-            if name not in known:
-                raise UserError("There is no network of that name whose blocks can be connected.")
-            self._labs[name] = Lab(*known[name])
-        return self._labs[name]
+        known = self.offered()
+        if name not in known:
+            raise UserError("There is no network of that name whose blocks can be connected.")
+        cfg, path = known[name]
+        made = (path / CONFIG).stat().st_mtime_ns if path is not None else 0
+        if name not in self._labs or self._labs[name][0] != made:  # a search of that name may be another one by now
+            self._labs[name] = (made, Lab(cfg, path))
+        return self._labs[name][1]

@@ -63,7 +63,7 @@ def image_routes(page: Page) -> APIRouter:
         stage: Annotated[str, Form(pattern="^[0-9]{0,2}$")] = "",
     ) -> Response:
         some, stream = page.chosen(network), _sent(file)
-        asked = {"target": target.strip() or None, "stage": int(stage) if stage else None}
+        asked: dict[str, Any] = {"target": target.strip() or None, "stage": int(stage) if stage else None}
         look = partial(inside.look_inside, **asked, limits=page.limits, kept=page.kept)
         return page.show("seen.html", seen=await page.queue.run(look, some, stream))
 

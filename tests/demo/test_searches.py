@@ -27,9 +27,8 @@ def test_the_best_so_far(web: Web, work_dirs: Path) -> None:
     entries = [e for e in read_log(work_dirs / "first" / "search.jsonl") if not e["failed"] and not e.get("final")]
     rewards = {entry["scheme"]: entry["reward"] for entry in entries}
     answer = web.get("/searches?name=first")
-    table = re.findall(
-        r"<td>([\d.-]+)</td><td>[\d.]+</td><td>\d+ %</td><td>\d+</td>.*?>([01-]+)</a>", answer.data.decode()
-    )
+    line = r"<td>([\d.-]+)</td><td>[\d.]+</td><td>\d+ %</td><td>\d+</td>.*?>([01-]+)</a>"
+    table = re.findall(line, answer.data.decode())
     expected = sorted(rewards.values(), reverse=True)[:10]
     assert [float(reward) for reward, _ in table] == [pytest.approx(value, abs=6e-4) for value in expected]
     assert all(rewards[scheme] == pytest.approx(float(reward), abs=6e-4) for reward, scheme in table)
