@@ -26,7 +26,8 @@ ADDED = {
     "verification": ("rich",),
     "work_dir": ("filelock",),
     "engine": ("rich", "pydantic"),
-    "demo": ("PIL", "fastapi", "starlette", "uvicorn", "jinja2", "python_multipart"),
+    "inspect_scheme": ("matplotlib",),
+    "demo": ("PIL", "matplotlib", "fastapi", "starlette", "uvicorn", "jinja2", "python_multipart"),
 }
 
 # The rooms of ean_core: a room imports those above it only, so there is no cycle. Files of its top level are rooms too.

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import torch
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -29,6 +30,7 @@ def build_app(
     work_dirs: Sequence[Path],
     *,
     limits: Limits | None = None,
+    device: torch.device | None = None,
     password: str | None = None,
     hosts: tuple[str, ...] | None = None,
 ) -> FastAPI:
@@ -38,10 +40,11 @@ def build_app(
         networks: Loaded checkpoints, by the name that the page shows.
         work_dirs: Folders with searches.
         limits: ``Limits()`` by default.
+        device: Where schemes are timed; the CPU by default.
         password: See :class:`~ean_core.demo.guard.Guard`.
         hosts: See there.
     """
-    page = Page(networks, work_dirs, limits or Limits())
+    page = Page(networks, work_dirs, limits or Limits(), device or torch.device("cpu"))
 
     @asynccontextmanager
     async def alive(_: FastAPI) -> AsyncIterator[None]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from jinja2 import Environment, PackageLoader, select_autoescape
 from mmengine.config import Config
 from starlette.responses import HTMLResponse, Response
@@ -29,10 +30,13 @@ class Page:
         networks: Loaded checkpoints, by the name that the page shows.
         work_dirs: Folders with searches.
         limits: The page's.
+        device: Where schemes are timed.
     """
 
-    def __init__(self, networks: Mapping[str, Predictor], work_dirs: Sequence[Path], limits: Limits) -> None:
-        self.networks, self.limits = dict(networks), limits
+    def __init__(
+        self, networks: Mapping[str, Predictor], work_dirs: Sequence[Path], limits: Limits, device: torch.device
+    ) -> None:
+        self.networks, self.limits, self.device = dict(networks), limits, device
         self.queue, self.kept, self.searches = Queue(limits), Kept(limits), Searches(work_dirs)
         self._labs: dict[str, tuple[int, Lab]] = {}
         self._templates = Environment(
@@ -85,5 +89,5 @@ class Page:
         cfg, path = known[name]
         made = (path / CONFIG).stat().st_mtime_ns if path is not None else 0
         if name not in self._labs or self._labs[name][0] != made:  # a search of that name may be another one by now
-            self._labs[name] = (made, Lab(cfg, path))
+            self._labs[name] = (made, Lab(cfg, path, self.device))
         return self._labs[name][1]

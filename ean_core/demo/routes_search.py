@@ -64,9 +64,12 @@ def search_routes(page: Page) -> APIRouter:
 
     @router.get("/searches/live")
     async def _live(name: str, version: str = "") -> Response:
-        if searches.version(name) == version:
-            return Response(status_code=204)
-        return page.show("search.html", summary=await run(searches.summary, name))
+        try:
+            if searches.version(name) == version:
+                return Response(status_code=204)
+            return page.show("search.html", summary=await run(searches.summary, name))
+        except (UserError, OSError) as error:  # a new search moves the files of an earlier one: look again
+            return page.show("search_failed.html", 400, name=name, message=error)
 
     @router.get("/searches/picture/{kind}")
     async def _picture(kind: str, name: str) -> Response:

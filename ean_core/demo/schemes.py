@@ -71,6 +71,7 @@ class Lab:
     Args:
         cfg: Of a model whose backbone has an attention.
         work_dir: Of the search that it belongs to, if it does.
+        device: Where it is timed.
 
     Attributes:
         blocks: Number of blocks of each stage.
@@ -80,8 +81,8 @@ class Lab:
         UserError: The model has no attention to connect.
     """
 
-    def __init__(self, cfg: Config, work_dir: Path | None = None) -> None:
-        self.cfg, self.work_dir = copy.deepcopy(cfg), work_dir
+    def __init__(self, cfg: Config, work_dir: Path | None = None, device: torch.device | None = None) -> None:
+        self.cfg, self.work_dir, self.device = copy.deepcopy(cfg), work_dir, device or torch.device("cpu")
         network = connectable(self.cfg)
         self.blocks, self.side = network.blocks, int(getattr(network, "image_size", 224))
         self._paper: dict[ConnectionScheme, Paper] = {}
@@ -101,8 +102,8 @@ class Lab:
     def times(self, schemes: Sequence[ConnectionScheme]) -> tuple[list[Time], int]:
         """Of one image with each scheme, in turn with none; and the number of rounds. The first scheme is ``none``."""
         if self._model is None:
-            self._model = self._build("full")
-        network, image = find_pluggable(self._model), torch.rand(1, 3, self.side, self.side)
+            self._model = self._build("full").to(self.device)
+        network, image = find_pluggable(self._model), torch.rand(1, 3, self.side, self.side, device=self.device)
 
         def run(scheme: ConnectionScheme) -> None:
             network.set_scheme(scheme)

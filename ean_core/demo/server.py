@@ -12,6 +12,7 @@ from typing import Any
 from ean_core.demo.limits import LOOPBACK, Limits
 from ean_core.errors import UserError
 from ean_core.inference import Predictor, load
+from ean_core.inference.predictor import find_device
 from ean_core.terminal import print_line
 
 GRACE = 5  # seconds for answers under way when the page is stopped
@@ -52,7 +53,9 @@ def serve(
     local = host in LOOPBACK
     limits = Limits()
     folders, hosts = [Path(folder) for folder in work_dirs], LOOPBACK if local else None
-    app = build_app(networks, folders, limits=limits, password=password, hosts=hosts)
+    app = build_app(
+        networks, folders, limits=limits, device=find_device(device), password=password, hosts=hosts
+    )  # fmt: skip
     logging.getLogger("ean_core.demo").addHandler(logging.StreamHandler())
     config = uvicorn.Config(
         app, host, port, log_level="warning", access_log=False, server_header=False, proxy_headers=False,

@@ -89,9 +89,9 @@ def opened_video(file: BinaryIO, limits: Limits) -> Iterator[VideoReader]:
             shutil.copyfileobj(file, copy)
         try:
             reader = VideoReader(path)
+            width, height = reader.size
+            if width * height > limits.pixels:
+                raise RefusedError(413, f"The video's frames have {width} x {height} pixels: send a smaller one.")
+            yield reader
         except UserError as error:
             raise UserError(str(error).replace(f"video '{os.fspath(path)}'", "the video")) from error
-        width, height = reader.size
-        if width * height > limits.pixels:
-            raise RefusedError(413, f"The video's frames have {width} x {height} pixels: send a smaller one.")
-        yield reader
