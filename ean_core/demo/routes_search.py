@@ -63,9 +63,9 @@ def search_routes(page: Page) -> APIRouter:
         return page.show("searches.html", tab="/searches", names=names, summary=summary)
 
     @router.get("/searches/live")
-    async def _live(name: str, version: str = "") -> Response:
+    async def _live(name: str, version: str = "", drawn: str = "") -> Response:
         try:
-            if searches.version(name) == version:
+            if (searches.version(name), searches.drawn(name)) == (version, drawn):
                 return Response(status_code=204)
             return page.show("search.html", summary=await run(searches.summary, name))
         except (UserError, OSError) as error:  # a new search moves the files of an earlier one: look again

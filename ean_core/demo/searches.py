@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 WATCHED = (LOG, CELLS, FRONT, SCHEME, PLOT, f"{SUPERNET}/{TRAINING}")
 """Files whose change is a change of the page."""
 BEST, PICTURES = 10, 24  # rows of the table; pictures that are kept
+REDRAWN = 10.0  # seconds at least between two drawings of a search that runs: they take time from it
 TRADE_OFF = "sparsity"  # the other aim of a search without a front
 
 
@@ -38,6 +40,7 @@ class Summary:
     Attributes:
         name: The search's.
         version: Changes when anything of it does.
+        drawn: The version that the pictures show.
         state: What it is doing.
         running: Whether a process has the work directory.
         lines: What it has done, in words.
@@ -49,6 +52,7 @@ class Summary:
     name: str
     _: KW_ONLY
     version: str
+    drawn: str
     state: str
     running: bool
     lines: Sequence[str]
@@ -67,6 +71,7 @@ class Searches:
     def __init__(self, work_dirs: Iterable[Path]) -> None:
         self.work_dirs = list(work_dirs)
         self._pictures: OrderedDict[tuple[str, ...], bytes] = OrderedDict()
+        self._drawings: dict[str, tuple[str, float]] = {}
 
     def find(self) -> dict[str, Path]:
         """The searches that there are now, by name."""
@@ -104,6 +109,7 @@ class Searches:
         return Summary(
             name,
             version=self.version(name),
+            drawn=self.drawn(name),
             state=f"{words}: {owner}" if owner else words,
             running=owner is not None,
             lines=_lines(path, entries),
@@ -118,6 +124,14 @@ class Searches:
         stats = [file.stat() for file in (path / part for part in WATCHED) if file.is_file()]
         return "-".join(f"{stat.st_mtime_ns:x}.{stat.st_size:x}" for stat in stats) + f"-{running_in(path) is not None}"
 
+    def drawn(self, name: str) -> str:
+        """The version that the pictures of a search show: the current one, or for some seconds an earlier one."""
+        version, now = self.version(name), time.monotonic()
+        shown, since = self._drawings.get(name, ("", -REDRAWN))
+        if shown != version and now - since >= REDRAWN:
+            self._drawings[name] = (version, now)
+        return self._drawings[name][0]
+
     def picture(self, name: str, kind: str) -> bytes:
         """One of a summary's pictures, as a PNG; drawn once for each state of the search.
 
@@ -130,7 +144,7 @@ class Searches:
         draw = {"history": _history, "schemes": _schemes, "front": _front, "training": _training}.get(kind)
         if draw is None:
             raise UserError("There is no such picture.")
-        return self._drawn((name, kind, self.version(name)), lambda: draw(path), DPI if kind == "schemes" else 110)
+        return self._drawn((name, kind, self.drawn(name)), lambda: draw(path), DPI if kind == "schemes" else 110)
 
     def comparison(self, names: Sequence[str]) -> bytes:
         """The best reward so far of several searches, and what they found, as a PNG.
@@ -138,7 +152,7 @@ class Searches:
         Raises:
             UserError: One of them has no candidate, or their networks differ in the number of blocks.
         """
-        key = ("comparison", *names, *(self.version(name) for name in names))
+        key = ("comparison", *names, *map(self.drawn, names))
         return self._drawn(key, lambda: _comparison({name: _candidates(self.path(name)) for name in names}), 110)
 
     def _drawn(self, key: tuple[str, ...], draw: Callable[[], Figure], dpi: int) -> bytes:

@@ -43,14 +43,15 @@ def test_a_search_that_runs(copies: Path) -> None:
     log.write_text("".join(whole[:4]))
     with serving({}, [copies]) as web:
         first = web.get("/searches?name=first")
-        version = re.search(r"version=([^\"&]+)", first.data.decode())
+        version = re.search(r"version=([^\"&]+&amp;drawn=[^\"&]+)\" hx-trigger", first.data.decode())
         assert version is not None
+        query = version[1].replace("&amp;", "&")
         assert "not running" in first.text
         assert "4 candidates" in first.text
-        assert web.get(f"/searches/live?name=first&version={version[1]}").status == 204
+        assert web.get(f"/searches/live?name=first&version={query}").status == 204
         log.write_text("".join(whole[:9]) + whole[9][:20])  # the tenth line is being written
         with working_in(path):
-            live = web.get(f"/searches/live?name=first&version={version[1]}")
+            live = web.get(f"/searches/live?name=first&version={query}")
             assert live.status == 200
             assert "9 candidates" in live.text
             assert f"running: process {os.getpid()}" in live.text
@@ -134,3 +135,23 @@ def test_who_runs_in_a_folder(tmp_path: Path) -> None:
     assert running_in(tmp_path) == f"process {child} on elsewhere, since then"
     owner.write_text("no json")
     assert running_in(tmp_path) is None
+
+
+def test_pictures_are_not_drawn_at_every_line(copies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = copies / "first" / "search.jsonl"
+    lines = log.read_text().splitlines(keepends=True)
+    now, drawings = [100.0], []
+    monkeypatch.setattr("ean_core.demo.searches.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(
+        "ean_core.demo.searches._history", lambda path: drawings.append(len(log.read_text().splitlines()))
+    )
+    monkeypatch.setattr("ean_core.demo.searches.to_png", lambda figure, dpi: b"")
+    searches = Searches([copies])
+    for count, seconds in ((3, 0), (4, 1), (5, 8), (6, 2), (6, 20), (7, 0), (7, 20)):
+        now[0] += seconds
+        log.write_text("".join(lines[:count]))
+        os.utime(log, (count, count))
+        searches.picture("first", "history")
+        summary = searches.summary("first")
+        assert (summary.version == summary.drawn) == (drawings[-1] == count)
+    assert drawings == [3, 6, 7]
