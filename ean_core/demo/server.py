@@ -57,8 +57,9 @@ def serve(
         networks, folders, limits=limits, device=find_device(device), password=password, hosts=hosts
     )  # fmt: skip
     logging.getLogger("ean_core.demo").addHandler(logging.StreamHandler())
+    # what fails is logged by the page itself, once
     config = uvicorn.Config(
-        app, host, port, log_level="warning", access_log=False, server_header=False, proxy_headers=False,
+        app, host, port, log_level="critical", access_log=False, server_header=False, proxy_headers=False,
         limit_concurrency=limits.connections, timeout_graceful_shutdown=GRACE,
     )  # fmt: skip
     with listening(host, port) as bound:
@@ -94,9 +95,8 @@ def listening(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        raise UserError(
-            f"--host {host} --port {port} cannot be listened at ({error.strerror}): choose others"
-        ) from error
+        reason = (error.strerror or str(error)).partition(" (while")[0]
+        raise UserError(f"--host {host} --port {port} cannot be listened at ({reason}): choose others") from error
 
 
 def load_networks(checkpoints: Sequence[str], device: str | None, trust: Sequence[str]) -> dict[str, Predictor]:

@@ -35,7 +35,7 @@ class Visit(NamedTuple):
     def check(self) -> None:
         """That all pictures are there, and nothing is wider than the window."""
         self.page.wait_for_load_state("networkidle")
-        self.page.wait_for_function("[...document.images].every((image) => image.complete)")
+        self.page.wait_for_function("() => [...document.images].every((image) => image.complete)")
         assert self.page.evaluate("[...document.images].filter((image) => !image.naturalWidth).map((i) => i.src)") == []
         assert self.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
