@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from classification.classifier import ImageClassifier
 from classification.datasets import SEARCH_PARTS, check_files, collate, load_images
 from classification.metric import SEARCH_METRIC
-from classification.prediction import draw, predict, row
+from classification.prediction import draw, predict, row, view
 from classification.sources import CIFAR, detect_layout, read_classes, read_source
 from classification.splits import split_search
 from classification.toy_shapes import make_toy
@@ -54,7 +54,7 @@ class Classification(Application):
 
     name = "classification"
     output = "logits (N, K)"
-    predict, draw, row = staticmethod(predict), staticmethod(draw), staticmethod(row)
+    predict, draw, row, view = staticmethod(predict), staticmethod(draw), staticmethod(row), staticmethod(view)
 
     def configure(self, cfg: Config, *, toy: bool, data_root: str | None, classes: str | None) -> None:
         """Turn the one-word choices of a config into the entries that MMEngine builds.

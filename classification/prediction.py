@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torchvision.transforms import v2
 
-from ean_core.application import class_names, require_finite
+from ean_core.application import Share, View, class_names, require_finite
 from ean_core.inference.drawing import fit, shorten
 
 SHOWN = 5  # bars beside the picture, and columns of the table
@@ -87,6 +87,12 @@ def row(result: ClassificationResult) -> dict[str, object]:
     """``class_1, score_1, ...``: the five best classes, the best first."""
     best = enumerate(result.top(), start=1)
     return {key: value for k, (name, score) in best for key, value in ((f"class_{k}", name), (f"score_{k}", score))}
+
+
+def view(image: NDArray[np.uint8], result: ClassificationResult) -> View:
+    """The best class, and the five best with their probabilities."""
+    best = [Share(name, score) for name, score in result.top()]
+    return View(f"{best[0].name}, {100 * result.scores.max():.1f} %", legend=best)
 
 
 def draw(image: NDArray[np.uint8], result: ClassificationResult) -> Image.Image:

@@ -18,7 +18,7 @@ import crowd_counting.preprocess  # noqa: F401
 from crowd_counting.check import check_crowd
 from crowd_counting.counter import CrowdCounter
 from crowd_counting.metric import SEARCH_METRIC, Truth, count_loss
-from crowd_counting.prediction import draw, predict, row
+from crowd_counting.prediction import draw, predict, row, view
 from crowd_counting.shanghaitech import PARTS, detect_part
 from crowd_counting.toy_crowds import make_toy_crowd
 from ean_core.application import RESULTS, Application, Evaluation, Outputs, Target
@@ -65,7 +65,7 @@ class CrowdCounting(Application):
     name = "crowd_counting"
     results = RESULTS | {"pictures": "preview.png"}
     output = "people in each cell (N, 1, h, w); their sum is the count"
-    predict, draw, row = staticmethod(predict), staticmethod(draw), staticmethod(row)
+    predict, draw, row, view = staticmethod(predict), staticmethod(draw), staticmethod(row), staticmethod(view)
 
     def configure(self, cfg: Config, *, toy: bool, data_root: str | None, classes: str | None) -> None:
         """Turn the one-word choices of a config into the entries that MMEngine builds.

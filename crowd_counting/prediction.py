@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from ean_core.application import require_finite
+from ean_core.application import View, require_finite
 
 TILING = {"tile": 1024, "overlap": 512}
 
@@ -55,6 +56,24 @@ def predict(model: nn.Module, cfg: Config, images: Sequence[NDArray[np.uint8]]) 
 def row(result: CrowdCount) -> dict[str, object]:
     """The count."""
     return {"count": round(result.count, 2)}
+
+
+def view(image: NDArray[np.uint8], result: CrowdCount) -> View:
+    """The count, and the density's colours as a layer; the file has the people in each cell."""
+    from crowd_counting.visualize import layer  # matplotlib's colours
+
+    colours, legend = layer(result.density, result.stride, result.size)
+    file = io.BytesIO()
+    np.save(file, result.density)
+    return View(
+        f"{result.count:.1f} people",
+        legend=legend,
+        layer=colours,
+        cells=result.density,
+        cell=result.stride,
+        unit="people",
+        files={"density.npy": file.getvalue()},
+    )
 
 
 def draw(image: NDArray[np.uint8], result: CrowdCount) -> Image.Image:

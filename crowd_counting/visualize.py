@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from crowd_counting.dataset import read_image
 from crowd_counting.metric import CrowdMetric, to_csv
+from ean_core.application import Share
 from ean_core.files import write_atomic
 from ean_core.inference.drawing import save_png, stack
 
@@ -45,11 +46,28 @@ def overlay(image: Picture, values: Floats, top: float) -> Picture:
         values: (H, W).
         top: The value of the last colour, above 0.
     """
-    part = np.clip(values / top, 0, 1)
-    colours = colormaps[COLOURS](part)[..., :3] * 255
+    colours, opacity = _coloured(values, top)
     grey = np.repeat(image.mean(2, keepdims=True) * 0.6, 3, axis=2)
-    opacity = 0.85 * np.clip(part * 4, 0, 1)[..., None]
+    opacity = 0.85 * opacity
     return (grey * (1 - opacity) + colours * opacity).round().astype(np.uint8)
+
+
+def layer(density: Floats, stride: int, size: tuple[int, int]) -> tuple[Picture, list[Share]]:
+    """The same colours as a layer of their own, RGBA (H, W, 4), and what five of them mean."""
+    values = heat(density, size, stride)
+    top = max(float(values.max()), 1e-3)
+    colours, opacity = _coloured(values, top)
+    legend = []
+    for part in (1.0, 0.75, 0.5, 0.25, 0.0):
+        red, green, blue = (round(255 * c) for c in colormaps[COLOURS](part)[:3])
+        legend.append(Share(f"{part * top:.3g} people per {AREA}x{AREA} px", colour=(red, green, blue)))
+    return np.concatenate([colours, 255 * opacity], 2).round().astype(np.uint8), legend
+
+
+def _coloured(values: Floats, top: float) -> tuple[Floats, Floats]:
+    """RGB in 0..255 (H, W, 3) and opacity in 0..1 (H, W, 1) of a density."""
+    part = np.clip(values / top, 0, 1)
+    return colormaps[COLOURS](part)[..., :3] * 255, np.clip(part * 4, 0, 1)[..., None]
 
 
 def dots(image: Picture, points: Floats, factor: float) -> Image.Image:

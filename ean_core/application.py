@@ -7,11 +7,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -74,6 +74,44 @@ class Target:
     region: NDArray[np.bool_] | None = None
     size: tuple[int, int] | None = None
     ask: str | None = None
+
+
+class Share(NamedTuple):
+    """A line of a legend.
+
+    Attributes:
+        name: What it is, such as a class.
+        part: How much of the whole, in [0, 1], if it is a part of one.
+        colour: RGB, 0..255; ``None``: it has none of its own.
+    """
+
+    name: str
+    part: float | None = None
+    colour: tuple[int, int, int] | None = None
+
+
+@dataclass(frozen=True)
+class View:
+    """What a page shows of a result beside the image.
+
+    Attributes:
+        answer: The result in a few words.
+        legend: Its parts, the largest first, or what the colours of the layer mean.
+        layer: Laid over the image, as opaque as the reader likes: RGBA, uint8 (H, W, 4).
+        cells: A quantity in each cell of a grid over the image, (h, w): the page tells its sum inside a rectangle.
+        cell: Pixels a cell, each way.
+        unit: What the cells count, such as ``"people"``.
+        files: The result as files, by name.
+    """
+
+    answer: str
+    _: KW_ONLY
+    legend: Sequence[Share] = ()
+    layer: NDArray[np.uint8] | None = None
+    cells: NDArray[np.floating] | None = None
+    cell: int = 1
+    unit: str = ""
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -162,6 +200,10 @@ class Application(Protocol):
     def row(self, result: Any) -> dict[str, object]:
         """The columns of ``predictions.csv``; the same keys in the same order for every result of a model."""
         return {}
+
+    def view(self, image: NDArray[np.uint8], result: Any) -> View:
+        """The result as a page shows it (``tools/demo.py``); here :meth:`row` in words, beside its picture."""
+        return View(", ".join(f"{name} {value}" for name, value in self.row(result).items()))
 
     # -- the network as one function, for Grad-CAM and export
 

@@ -6,19 +6,22 @@ import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ean_core.analysis.attention_statistics import BlockStatistics, attention_statistics, to_csv
 from ean_core.errors import UserError
 from ean_core.figures import save_figure
 from ean_core.figures.scheme_rows import Row, log_rows, mask_rows, scheme_row, scheme_rows
 from ean_core.files import read_json_lines, write_atomic
-from ean_core.inference import load
+from ean_core.inference import Predictor, load
 from ean_core.inference.predict_files import find_sources, is_video
 from ean_core.plug import find_pluggable
 from ean_core.published import PUBLISHED
 from ean_core.scheme import ConnectionScheme, read_scheme_file
 from ean_core.terminal import print_line, print_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DPI = 130
 
@@ -69,11 +72,8 @@ def inspect_files(model: Sequence[str], images: str, limit: int, path: Path, tru
         raise UserError(f"a network is a checkpoint, or a config and a checkpoint, got {' '.join(model)}")
     predictor = load(model[0] if len(model) == 2 else None, model[-1], trust=trust)
     found = [file for file, _ in find_sources([images], path.parent / path.stem) if not is_video(file)][:limit]
-    network = find_pluggable(predictor.model)
-    statistics = attention_statistics(network, [partial(predictor, image) for image in found])
-    title, plugged = f"{short(model[-1])}   {{}}, {len(found)} images", str((network.attention or {}).get("type", ""))
-    rows = mask_rows(statistics, network.blocks, title, plugged, network.sharing == "stage")
-    save_figure(scheme_rows(rows), path, dpi=DPI)
+    statistics, figure = draw_masks(predictor, found, f"{short(model[-1])}   {{}}, {len(found)} images")
+    save_figure(figure, path, dpi=DPI)
     write_atomic(path.with_suffix(".csv"), to_csv(statistics))
     print_table("masks M of the connected blocks", {f"{r.stage}.{r.block}": _numbers(r) for r in statistics})
     if any(row.effect > 1 for row in statistics):
@@ -81,6 +81,24 @@ def inspect_files(model: Sequence[str], images: str, limit: int, path: Path, tru
             "note", "an effect above 1 is no weight: attention that adds to f has large M = f'/f where f is small"
         )
     print_line("table", path.with_suffix(".csv"))
+
+
+def draw_masks(predictor: Predictor, images: Sequence[Any], title: str) -> tuple[list[BlockStatistics], Figure]:
+    """The statistics of a network's masks over images, as numbers and as a picture; write it with :data:`DPI`.
+
+    Args:
+        predictor: The trained network.
+        images: As it takes them.
+        title: With ``{}`` for the name of the number.
+
+    Raises:
+        UserError: The network has no connected block, or an image cannot be read.
+    """
+    network = find_pluggable(predictor.model)
+    statistics = attention_statistics(network, [partial(predictor, image) for image in images])
+    plugged = str((network.attention or {}).get("type", ""))
+    rows = mask_rows(statistics, network.blocks, title, plugged, network.sharing == "stage")
+    return statistics, scheme_rows(rows)
 
 
 def short(name: str) -> str:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from mmengine.logging import MessageHub, MMLogger
 
@@ -110,11 +111,27 @@ def _locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def running_in(folder: Path) -> str | None:
+    """Who has a work directory, in words; ``None`` where no run does. Nothing is locked to find out.
+
+    A process of this machine that was killed is known to be gone; one of another machine counts as running.
+    """
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        words = json.loads((folder / OWNER).read_text())
+        if words["host"] == socket.gethostname():
+            os.kill(int(words["process"]), 0)  # sends nothing
+        return _words(words)
+    return None
+
+
 def _owner(path: Path) -> str:
     with suppress(OSError, ValueError, KeyError, TypeError):
-        words = json.loads(path.read_text())
-        return f"process {words['process']} on {words['host']}, since {words['since']}"
+        return _words(json.loads(path.read_text()))
     return "a process that has just begun"
+
+
+def _words(owner: Any) -> str:
+    return f"process {owner['process']} on {owner['host']}, since {owner['since']}"
 
 
 def _undo(folder: Path, before: set[Path], missing: Iterable[Path]) -> None:

@@ -22,7 +22,7 @@ from ean_core.metric import Metric
 from ean_core.terminal import tool
 from segmentation.check import check_voc, detect_suffix
 from segmentation.metric import count_logits, enlarge, search_scores
-from segmentation.prediction import draw, predict, row
+from segmentation.prediction import draw, predict, row, view
 from segmentation.stack import import_mmseg
 from segmentation.toy_scenes import make_toy_voc
 from segmentation.voc import IGNORE, MASK_DIRS, count_ids, list_path, palette, read_list
@@ -55,7 +55,7 @@ class Segmentation(Application):
     name = "segmentation"
     results = RESULTS | {"pictures": "preview.png"}
     output = "logits (N, K, H, W)"
-    predict, draw, row = staticmethod(predict), staticmethod(draw), staticmethod(row)
+    predict, draw, row, view = staticmethod(predict), staticmethod(draw), staticmethod(row), staticmethod(view)
 
     def configure(self, cfg: Config, *, toy: bool, data_root: str | None, classes: str | None) -> None:
         """Turn the one-word choices of a config into the entries that MMEngine builds.

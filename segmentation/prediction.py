@@ -12,9 +12,9 @@ from mmengine.model import BaseModel
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ean_core.application import class_names, require_finite
+from ean_core.application import Share, View, class_names, require_finite
 from ean_core.errors import UserError
-from ean_core.inference.drawing import fit, shorten
+from ean_core.inference.drawing import fit, shorten, to_png
 from segmentation.visualize import overlay
 from segmentation.voc import palette as voc_palette
 
@@ -102,6 +102,24 @@ def row(result: SegmentationResult) -> dict[str, object]:
     return {
         f"{name} %": round(100 * float(share), 4) for name, share in zip(result.classes, result.shares, strict=True)
     }
+
+
+def view(image: NDArray[np.uint8], result: SegmentationResult) -> View:
+    """The classes' colours as a layer, which is empty where a class is black (VOC's background); what occurs.
+
+    The file has a class number a pixel.
+    """
+    shares, present = result.shares, result.present()
+    colours = np.zeros((len(result.palette), 4), np.uint8)
+    colours[:, :3] = result.palette
+    colours[:, 3] = 255 * colours[:, :3].any(1)
+    first = next((k for k in present if colours[k, 3]), present[0])
+    return View(
+        f"{result.classes[first]}, {100 * shares[first]:.1f} % of the pixels",
+        legend=[Share(result.classes[k], float(shares[k]), result.palette[k]) for k in present],
+        layer=colours[result.labels],
+        files={"labels.png": to_png(Image.fromarray(result.labels))},
+    )
 
 
 def draw(image: NDArray[np.uint8], result: SegmentationResult) -> Image.Image:

@@ -26,6 +26,8 @@ ADDED = {
     "verification": ("rich",),
     "work_dir": ("filelock",),
     "engine": ("rich", "pydantic"),
+    "inspect_scheme": ("matplotlib",),
+    "demo": ("PIL", "matplotlib", "fastapi", "starlette", "uvicorn", "jinja2", "python_multipart"),
 }
 
 # The rooms of ean_core: a room imports those above it only, so there is no cycle. Files of its top level are rooms too.
@@ -33,7 +35,7 @@ ROOMS = (
     "errors", "notebook", "files", "stopping", "data_check", "work_dir", "published", "scheme", "memory", "timing",
     "terminal", "scale", "doctor", "archive", "histories", "checkpoint", "metric", "attention", "plug", "backbones",
     "cells", "strategies", "figures", "application", "deploy", "engine", "inference", "search", "analysis",
-    "verification", "inspect_scheme", "__init__",
+    "verification", "inspect_scheme", "demo", "__init__",
 )  # fmt: skip
 
 # Who may know the classes of our ResNets; everybody else asks the network (ean_core.plug.Pluggable).

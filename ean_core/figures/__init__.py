@@ -6,11 +6,12 @@ figure, so import those where a figure is drawn.
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ean_core.files import replacing
+from ean_core.files import write_atomic
 from ean_core.notebook import BLUE, GREY
 
 if TYPE_CHECKING:
@@ -30,8 +31,14 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 110, ti
         dpi: Pixels an inch.
         tight: Cut off what is empty at the edges.
     """
-    with replacing(Path(path)) as part:
-        figure.savefig(part, dpi=dpi, format="png", bbox_inches="tight" if tight else None, pad_inches=0.1)
+    write_atomic(Path(path), to_png(figure, dpi, tight))
 
 
-__all__ = ["BLUE", "COLOURS", "GREY", "ORANGE", "save_figure"]
+def to_png(figure: Figure, dpi: int = 110, tight: bool = False) -> bytes:
+    """A figure as a PNG; the arguments are those of :func:`save_figure`."""
+    png = io.BytesIO()
+    figure.savefig(png, dpi=dpi, format="png", bbox_inches="tight" if tight else None, pad_inches=0.1)
+    return png.getvalue()
+
+
+__all__ = ["BLUE", "COLOURS", "GREY", "ORANGE", "save_figure", "to_png"]

@@ -22,7 +22,10 @@ NUMBERS = 12  # points of the front that are annotated, at most
 
 
 def pareto_front(
-    seen: Sequence[Sequence[float]], points: Sequence[Mapping[str, Any]], aims: Sequence[Mapping[str, str]]
+    seen: Sequence[Sequence[float]],
+    points: Sequence[Mapping[str, Any]],
+    aims: Sequence[Mapping[str, str]],
+    written: bool = True,
 ) -> Figure:
     """All schemes in grey, the front's with their numbers; a panel for each pair of aims.
 
@@ -31,9 +34,11 @@ def pareto_front(
         points: Those of the front, as in ``front.json``: ``aims`` and ``picked``. Their numbers are those of the scheme
             files ``front/1.json`` and so on.
         aims: ``metric`` and ``direction`` of each; two at least.
+        written: Whether the points are those of ``front.json``, and their numbers those of scheme files.
     """
     names = [aim["metric"] for aim in aims]
     directions = {aim["metric"]: "more" if aim["direction"] == "up" else "less" for aim in aims}
+    picked = "scheme.json" if written else "highest reward"
     pairs = list(itertools.combinations(range(len(names)), 2))
     rows = -(-len(pairs) // 3)
     columns = min(len(pairs), 3)
@@ -51,7 +56,7 @@ def pareto_front(
         axes.plot(front[order, x], front[order, y], f"o{line}", color=BLUE, markersize=5, linewidth=1, label="front")
         for i, point in enumerate(points):
             if point["picked"]:
-                axes.plot(*front[i, [x, y]], "o", color=ORANGE, fillstyle="none", markersize=11, label="scheme.json")
+                axes.plot(*front[i, [x, y]], "o", color=ORANGE, fillstyle="none", markersize=11, label=picked)
         labels: dict[tuple[float, float], list[str]] = {}
         for i in sorted(numbered):
             labels.setdefault((front[i, x], front[i, y]), []).append(str(i + 1))
@@ -62,5 +67,6 @@ def pareto_front(
         axes.margins(0.08)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, loc="best")
-    figure.suptitle(f"the front: {len(points)} of {len(everything)} schemes; 1 is front/1.json", fontsize=10)
+    files = "; 1 is front/1.json" if written else ""
+    figure.suptitle(f"the front: {len(points)} of {len(everything)} schemes{files}", fontsize=10)
     return figure

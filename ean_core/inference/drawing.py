@@ -52,6 +52,11 @@ def stack(pictures: Sequence[Image.Image]) -> Image.Image:
 
 def save_png(picture: Image.Image, path: Path) -> None:
     """Write a PNG whole."""
+    write_atomic(path, to_png(picture))
+
+
+def to_png(picture: Image.Image) -> bytes:
+    """A picture as a PNG."""
     png = io.BytesIO()
     picture.save(png, "png")
-    write_atomic(path, png.getvalue())
+    return png.getvalue()

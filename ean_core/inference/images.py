@@ -19,32 +19,53 @@ SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".
 
 
 def read_image(path: str | os.PathLike[str]) -> Picture:
-    """Decode an image file; see :func:`to_rgb`. Of an animation the first frame.
+    """Decode an image file; see :func:`decode_image`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        UserError: It cannot be decoded.
+    """
+    name = f"image '{os.fspath(path)}'"
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"{name} does not exist")
+    try:
+        file = open(path, "rb")  # noqa: SIM115
+    except OSError as error:
+        raise UserError(f"{name} cannot be read: {_reason(error)}") from error
+    with file:
+        return decode_image(file, name)
+
+
+def decode_image(file: BinaryIO, name: str) -> Picture:
+    """Decode an open image file; see :func:`to_rgb`. Of an animation the first frame.
+
+    Args:
+        file: Open for reading.
+        name: For messages, such as ``"image 'photo.jpg'"``.
 
     Returns:
         RGB, uint8 (H, W, 3).
 
     Raises:
-        FileNotFoundError: There is no such file.
         UserError: It cannot be decoded: truncated, no image, or larger than Pillow dares to decode.
     """
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"image '{os.fspath(path)}' does not exist")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata; what cannot be decoded raises
-            with Image.open(path) as image:
+            file.seek(0)
+            with Image.open(file) as image:
                 if image.format == "PNG":  # decoding ends with the last pixel, before the check sums
                     image.verify()
-            with Image.open(path) as image:
+            file.seek(0)
+            with Image.open(file) as image:
                 image.load()
                 return to_rgb(image)
     except Image.DecompressionBombError as error:
-        raise UserError(f"image '{os.fspath(path)}' is too large: {error}") from error
+        raise UserError(f"{name} is too large: {error}") from error
     except MemoryError:
         raise
     except Exception as error:  # Pillow raises many types for damaged files
-        raise UserError(f"image '{os.fspath(path)}' cannot be read: {_reason(error)}") from error
+        raise UserError(f"{name} cannot be read: {_reason(error)}") from error
 
 
 def to_rgb(image: Image.Image | NDArray[Any]) -> Picture:

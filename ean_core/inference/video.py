@@ -29,6 +29,7 @@ class VideoReader:
     Attributes:
         rate: Frames a second (25 where the file does not say).
         frames: Their number as the file states it, 0 where it does not; it may be wrong.
+        size: Width and height of a frame in pixels, as the file states it.
 
     Raises:
         UserError: It cannot be opened.
@@ -42,6 +43,8 @@ class VideoReader:
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         self.rate = rate if 0 < rate < 1000 else 25.0
         self.frames = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        sides = (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+        self.size = (int(self._capture.get(sides[0])), int(self._capture.get(sides[1])))
 
     def __iter__(self) -> Iterator[Picture]:
         """Decode one frame after the other.

@@ -93,14 +93,27 @@ def scores(blocks: Sequence[int], schemes: Sequence[str], **made: str) -> list[d
 
 @cache
 def _evaluator(config: str, checkpoint: str, options: str, settings: str, increments: str) -> Evaluator:
-    cfg = Config.fromstring(config, ".py")
-    with TemporaryDirectory() as folder:  # of MMEngine's log
-        cfg.work_dir, cfg.experiment_name = folder, Path(folder).name  # MMEngine remembers runs by their names
-        runner = build_runner(cfg)
-        runner.load_checkpoint(checkpoint)
-        evaluator = build_evaluator(runner, find_application(cfg), **json.loads(options))
+    evaluator = evaluator_of(Config.fromstring(config, ".py"), checkpoint, json.loads(options))
     if increments != "null":
         evaluator.table = LatencyTable(json.loads(increments))
     if json.dumps(evaluator.settings()) != settings:
         raise UserError("the data of this machine are not those of the search: both must read the same folders")
     return evaluator
+
+
+def evaluator_of(cfg: Config, checkpoint: str, options: Mapping[str, Any]) -> Evaluator:
+    """The evaluator of a trained supernet, outside of its search.
+
+    Args:
+        cfg: The config of the search; changed in place.
+        checkpoint: The supernet.
+        options: Of :func:`~ean_core.search.evaluator.build_evaluator`.
+
+    Raises:
+        UserError, OSError: The checkpoint or the data cannot be read.
+    """
+    with TemporaryDirectory() as folder:  # of MMEngine's log
+        cfg.work_dir, cfg.experiment_name = folder, Path(folder).name  # MMEngine remembers runs by their names
+        runner = build_runner(cfg)
+        runner.load_checkpoint(checkpoint)
+        return build_evaluator(runner, find_application(cfg), **options)

@@ -20,6 +20,7 @@ NOT_RUN = {
     r"python benchmarks/": "measures for minutes",
     r"python tools/verify\.py .*--budget": "takes days",
     r"optuna-dashboard": "a package of its own, which serves pages until it is stopped",
+    r"python tools/demo\.py": "serves a page until it is stopped; tested in tests/demo, tests/browser and tests/tools",
     r"python tools/benchmark\.py": "measures for minutes; tested in tests/tools and tests/analysis",
 }
 
