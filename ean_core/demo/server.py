@@ -58,8 +58,10 @@ def serve(
     )  # fmt: skip
     logging.getLogger("ean_core.demo").addHandler(logging.StreamHandler())
     # what fails is logged by the page itself, once
+    # Its own log_config would close the log files of whatever else runs in this process.
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
     config = uvicorn.Config(
-        app, host, port, log_level="critical", access_log=False, server_header=False, proxy_headers=False,
+        app, host, port, log_config=None, access_log=False, server_header=False, proxy_headers=False,
         limit_concurrency=limits.connections, timeout_graceful_shutdown=GRACE,
     )  # fmt: skip
     with listening(host, port) as bound:

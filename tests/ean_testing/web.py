@@ -105,7 +105,8 @@ def serving(networks: Mapping[str, Predictor], work_dirs: Sequence[Path], **opti
     from ean_core.demo.server import listening
 
     app = build_app(networks, work_dirs, **{"limits": LIMITS, "hosts": LOOPBACK, **options})
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False, timeout_graceful_shutdown=2))
+    config = uvicorn.Config(app, log_config=None, log_level="critical", access_log=False, timeout_graceful_shutdown=2)
+    server = uvicorn.Server(config)
     with listening("127.0.0.1", 0) as bound:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
         thread.start()
