@@ -60,9 +60,9 @@ def variances(table: Table, seeds: Sequence[int]) -> None:
 
 def slope_of(truth: Mapping[str, float]) -> None:
     """How the means go with the number of connections."""
-    count = np.array([name.count("1") for name in truth])
-    slope, _ = _without(count, np.array(list(truth.values())))
-    r = pearson(count, np.array(list(truth.values())))
+    count, means = np.array([name.count("1") for name in truth]), np.array(list(truth.values()))
+    slope, _ = _without(count, means)
+    r = pearson(count, means)
     print(f"alone: {slope:+.2f} points a connection, r = {r:.2f} with their number")
 
 
@@ -171,6 +171,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for row in read_rows(args.folder / "supernet.csv"):
         if row["attention"] == args.attention:
             scores[row["p"], row["epochs"], row["seed"], row["calibration"]][row["scheme"]] = float(row["accuracy"])
+    if not scores:
+        raise UserError(f"'{args.folder}' has no supernet with {args.attention}")
     slope_of(truth)
     figure = correlations(truth, scores)
     if args.pick:

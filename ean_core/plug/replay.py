@@ -23,8 +23,9 @@ class Replay:
     An output is used again if the points before its end are connected as they were. Of a module whose output is changed
     in place behind it, as by a ReLU, a copy is kept, and a copy of that handed on. Kept are those of the last pass, and
     those behind so few points that all of them, for all connections of these points, fit into ``memory``: first of
-    blocks, then of what lies in blocks, as the branch that both states of a connection share. A module that is called
-    more than once in a pass is never left out.
+    blocks, then of what lies in blocks, as the branch that both states of a connection share. Never left out is a
+    module that is called more than once in a pass, changes its input, or returns a part of it: what is done to either
+    shows in the other.
 
     Args:
         plugs: Of a network in evaluation mode.
@@ -38,7 +39,7 @@ class Replay:
         self.outputs: dict[tuple[nn.Module, Bits], tuple[Any, list[int], int, Any]] = {}
         self.inside: dict[nn.Module, int] = {}  # points in a module
         self.called: set[nn.Module] = set()
-        self.again: set[nn.Module] = set()
+        self.always: set[nn.Module] = set()  # those that are never left out
         self.changed: set[nn.Module] = set()  # in place, behind them
         self.points = [plugs.network.get_submodule(point.name) for point in plugs.points]
         parts = [(part, inner) for part, inner in _parts(plugs.network, set(self.points)) if part is not plugs]
@@ -85,18 +86,21 @@ class Replay:
 
     def _call(self, module: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if module in self.called:
-            self.again.add(module)
+            self.always.add(module)
         self.called.add(module)
         start = self.done
         known = self.outputs.get((module, self.bits[: start + self.inside.get(module, 0)]))
-        if known is not None and module not in self.again:
+        if known is not None and module not in self.always:
             output, versions, done, carried = known
             if versions == _versions(output):
                 self.done, self.plugs.carried = done, carried
                 return _copy(output) if module in self.changed else output
+        before = _versions((args, kwargs))
         output = forward(*args, **kwargs)
         self.inside[module] = self.done - start
-        if module in self.again or any(output is value for value in args):
+        if before != _versions((args, kwargs)) or _memory((args, kwargs)) & _memory(output):
+            self.always.add(module)
+        if module in self.always:
             return output
         kept = _copy(output) if module in self.changed else output
         self.outputs[module, self.bits[: self.done]] = (kept, _versions(kept), self.done, self.plugs.carried)
@@ -110,8 +114,8 @@ class Replay:
         for inner in (False, True):
             sizes = [0] * (len(self.points) + 1)  # by the number of points before the end
             for (module, _), (output, _, done, carried) in self.outputs.items():
-                if (module in self.inner) is inner:
-                    sizes[done] += sum(t.nbytes for t in tree_leaves((output, carried)) if isinstance(t, torch.Tensor))
+                if (module in self.inner) is inner and module not in self.always:
+                    sizes[done] += sum(t.nbytes for t in _tensors((output, carried)))
             needed = [size * len(x) * 2**done for done, size in enumerate(sizes)]
             self.depth[inner] = sum(total <= room for total in accumulate(needed)) - 1
             room -= sum(needed[: self.depth[inner] + 1])
@@ -142,5 +146,13 @@ def _copy(output: Any) -> Any:
     return tree_map_only(torch.Tensor, torch.clone, output)
 
 
-def _versions(output: Any) -> list[int]:
-    return [t._version for t in tree_leaves(output) if isinstance(t, torch.Tensor)]
+def _tensors(tree: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+
+
+def _versions(tree: Any) -> list[int]:
+    return [t._version for t in _tensors(tree)]
+
+
+def _memory(tree: Any) -> set[int]:
+    return {t.untyped_storage().data_ptr() for t in _tensors(tree)}

@@ -109,7 +109,7 @@ def _correlation(
     supernet: Mapping[str, float],
 ) -> dict[str, Any] | None:
     """Of the supernet's scores and the means of the trainings, both turned so that more is better."""
-    pairs = {
+    pairs = {  # those with the supernet's modules: shared by a stage, and attention
         c.scheme: (supernet[c.scheme], better * float(np.mean(list(values[c.name].values()))))
         for c in who
         if c.scheme in supernet and values[c.name] and not c.name.startswith((OWN_MODULES, CONSTANT))

@@ -106,10 +106,8 @@ def test_a_branch_is_computed_once_for_both_states_of_its_connection() -> None:
     found = dict(forward_schemes(handle(model), images(2, 32), schemes))
     computed = {name: number for name, number in calls.items() if "conv" in name and name != "conv1"}
     blocks = [f"layer{stage}.{block}" for stage in range(1, 5) for block in range(2)]
-    for block, ways in zip(blocks, (1, 1, 1, 1, 1, 2, 4, 8), strict=True):  # to connect what is before it
-        assert {number for name, number in computed.items() if name.startswith(block)} == {1 + ways}, (
-            block
-        )  # 1: a probe
+    for block, ways in zip(blocks, (1, 1, 1, 1, 1, 2, 4, 8), strict=True):  # to connect what is before it; and a probe
+        assert {number for name, number in computed.items() if name.startswith(block)} == {ways + 1}, block
     expected = alone(model, images(2, 32), schemes)
     assert all(torch.equal(found[scheme], expected[scheme]) for scheme in schemes)
 
@@ -213,6 +211,40 @@ def test_modules_called_twice_and_changes_in_place(attention: dict[str, Any]) ->
     assert all(torch.equal(found[scheme], expected[scheme]) for scheme in ALL)
     assert len({out.sum().item() for out in found.values()}) == 16
     assert torch.equal(x, images())
+
+
+class View(nn.Module):
+    """Returns a part of its input."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, :4]
+
+
+class Aliases(Small):
+    """Uses what a module has changed in its input, and what was changed through a module's view of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.view, self.branch = View(), nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(8, 8, 1))
+        randomize(self)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.blocks[0](self.stem(x))
+        self.view(x).mul_(2)
+        x = self.blocks[1](x) + x
+        y = self.branch(x)
+        return self.last(self.down(self.blocks[2](x) + y))
+
+
+@KINDS
+def test_changes_of_inputs_are_made_again(attention: dict[str, Any]) -> None:
+    model: Any = Aliases().eval()
+    plug(model, attention, find_points(model, images(), {"type": "named", "match": r"blocks\.\d|last"}))
+    randomize(handle(model), 1)
+    with torch.no_grad():
+        expected = alone(model, images(), ALL)
+        found = dict(forward_schemes(handle(model), images(), ALL))
+    assert [scheme for scheme in ALL if not torch.equal(found[scheme], expected[scheme])] == []
 
 
 def test_schemes_that_do_not_fit_are_refused_first() -> None:
