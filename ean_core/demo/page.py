@@ -63,7 +63,7 @@ class Page:
         return found
 
     def offered(self) -> dict[str, tuple[Config, Path | None]]:
-        """The networks whose blocks can be switched: those of checkpoints, and those of searches that have ended."""
+        """The networks whose blocks can be switched: of checkpoints, and of searches that have a trained supernet."""
         found: dict[str, tuple[Config, Path | None]] = {}
         for name, predictor in self.networks.items():
             if (predictor.cfg.model.get("backbone") or {}).get("attention") is not None:
@@ -71,7 +71,7 @@ class Page:
         for name, path in self.searches.find().items():
             try:
                 cfg = searched_config(path)
-            except (UserError, OSError):  # it is running, or one of cells
+            except (UserError, OSError):  # its supernet is not trained yet
                 continue
             if cfg.search.get("type", "schemes") == "schemes":
                 found[f"search {name}"] = (cfg, path)

@@ -37,7 +37,8 @@ class Card:
         word: Of what is kept of it.
         size: Width and height of the picture in pixels.
         view: What is shown; ``None`` for a video.
-        picture: The file that is shown: the image, or the task's own picture where nothing else says what it shows.
+        picture: The file that is shown: the image, or the task's own picture where nothing else says what it shows; of
+            a video the first frame.
         downloads: Names of the files that are offered.
         note: What else there is to know.
         grid: Whether the sum in a rectangle can be asked for.
@@ -98,7 +99,7 @@ def _card(name: str, predictor: Predictor, picture: Picture, note: str, kept: Ke
 
 
 def predict_video(networks: dict[str, Predictor], file: BinaryIO, limits: Limits, kept: Kept) -> list[Card]:
-    """The annotated video of one network, a table with a line a frame, and its first frame to look at.
+    """The annotated video of one network, a table with a line a frame, and its first frame to begin with.
 
     The frames are the first ones, as many as the limits and the time allow.
 
@@ -113,7 +114,7 @@ def predict_video(networks: dict[str, Predictor], file: BinaryIO, limits: Limits
     shown, spent = Image.new("RGB", (1, 1)), 0.0
     with opened_video(file, limits) as reader, TemporaryDirectory(prefix="ean-demo-") as folder:
         path = Path(folder, "video.mp4")
-        with writing(path, reader.rate) as write:
+        with writing(path, reader.rate, "vp09") as write:
             for number, frame in enumerate(reader):
                 if number >= limits.frames or time.monotonic() > until:
                     break
@@ -137,7 +138,6 @@ def predict_video(networks: dict[str, Predictor], file: BinaryIO, limits: Limits
             view=None,
             picture="first.png",
             downloads=["video.mp4", "result.csv"],
-            note="the first frame is shown; the file has all of them",
         )
     ]
 

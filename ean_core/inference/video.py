@@ -65,14 +65,15 @@ class VideoReader:
 
 
 @contextmanager
-def writing(path: Path, rate: float) -> Iterator[Callable[[Image.Image], None]]:
-    """A function that appends a frame to an MP4 file (MPEG-4 part 2), which appears under its name when it is whole.
+def writing(path: Path, rate: float, codec: str = "mp4v") -> Iterator[Callable[[Image.Image], None]]:
+    """A function that appends a frame to an MP4 file, which appears under its name when it is whole.
 
     The first frame decides the size; others are fitted into it.
 
     Args:
         path: The file to write.
         rate: Frames a second.
+        codec: ``"mp4v"``, MPEG-4 part 2; or ``"vp09"``, VP9, which browsers play, and which takes far longer to write.
 
     Raises:
         UserError: OpenCV cannot write videos here.
@@ -85,7 +86,7 @@ def writing(path: Path, rate: float) -> Iterator[Callable[[Image.Image], None]]:
             nonlocal writer, size, count
             if writer is None:
                 size = (picture.width // 2 * 2, picture.height // 2 * 2)  # the format knows even sizes only
-                writer = cv2.VideoWriter(os.fspath(part), cv2.VideoWriter.fourcc(*"mp4v"), rate, size)
+                writer = cv2.VideoWriter(os.fspath(part), cv2.VideoWriter.fourcc(*codec), rate, size)
                 if not writer.isOpened():
                     raise UserError(f"OpenCV cannot write the video '{path}' here")
             if picture.size != size:

@@ -99,6 +99,8 @@ def run_search(
         evaluate: Evaluate = supernet.evaluator
         if workers is not None:
             evaluate = on_engine(workers, cfg, supernet.checkpoint, evaluation_options(plan), supernet.evaluator)
+        if is_main_process():
+            note_config(cfg, work_dir, options or ())
         result = search(
             supernet.strategy(plan.strategy.to_dict()),
             evaluate,
@@ -109,7 +111,6 @@ def run_search(
             **supernet.common,
         )
         if is_main_process():
-            note_config(cfg, work_dir, options or ())
             _report(result, work_dir, supernet.checkpoint)
             if options is not None:
                 print_line("next", _retrain(cfg, work_dir / SCHEME, options))

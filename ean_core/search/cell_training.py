@@ -190,10 +190,7 @@ def build_searched_model(cfg: Config, plan: Plan) -> BaseModel:
         UserError: An unknown candidate, or a wrong option.
     """
     cfg = copy.deepcopy(cfg)
-    for name in ("operations", "attentions"):
-        chosen = getattr(plan, name)
-        if chosen is not None:
-            cfg.model.backbone[name] = chosen
+    cfg.model.backbone = searched_backbone(cfg, plan)
     model: BaseModel = build_model(cfg)
     disabled = logging.root.manager.disable
     logging.disable(logging.INFO)  # MMEngine prints every parameter
@@ -202,6 +199,12 @@ def build_searched_model(cfg: Config, plan: Plan) -> BaseModel:
     finally:
         logging.disable(disabled)
     return model
+
+
+def searched_backbone(cfg: Config, plan: Plan) -> dict[str, Any]:
+    """The backbone of a config with the candidates of its plan."""
+    chosen = {"operations": plan.operations, "attentions": plan.attentions}
+    return {**cfg.model.backbone, **{name: value for name, value in chosen.items() if value is not None}}
 
 
 def find_supernet(model: nn.Module) -> CellSupernet:

@@ -89,6 +89,7 @@ def run_cell_search(cfg: Config, resume: bool = False, options: Sequence[str] | 
             _save(training, work_dir, settings)  # from here on a killed search can be resumed
         write_atomic(work_dir / Path(cfg.filename).name, cfg.pretty_text)
         write_atomic(work_dir / "environment.json", json.dumps(environment(), indent=2) + "\n")
+        note_config(cfg, work_dir, options or ())
         print(header(training), flush=True)
 
         with running(lambda: f"epoch {training.epoch + 1}", lambda: True):
@@ -102,7 +103,6 @@ def run_cell_search(cfg: Config, resume: bool = False, options: Sequence[str] | 
         if judge is not None:
             result["perturbation"] = {**asdict(plan.perturbation), **judge()}
         write_atomic(work_dir / GENOTYPE, json.dumps(result, indent=2) + "\n")
-        note_config(cfg, work_dir, options or ())
         _draw(genotype, history, training, work_dir / PLOT)
     _report(result, work_dir)
     if options is not None:

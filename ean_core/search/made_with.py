@@ -1,4 +1,4 @@
-"""``config.py`` in a search's folder: the complete config of the search, for what is done with its result later."""
+"""``config.py`` in a search's folder: its complete config, for what is done beside it and with its result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CONFIG, NOTE = "config.py", "searched"
 
 
 def note_config(cfg: Config, work_dir: Path, options: Sequence[str]) -> None:
-    """Write the complete config of a search that has ended, with an entry on where it comes from.
+    """Write the complete config of a search that begins, with an entry on where it comes from.
 
     Args:
         cfg: The config.

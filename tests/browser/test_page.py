@@ -5,7 +5,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ean_testing.web import LIMITS, encoded, picture
+import pytest
+
+from ean_testing.web import LIMITS, encoded, film, picture
 
 IMAGE = {"name": "a.png", "mimeType": "image/png", "buffer": encoded(picture(80, 120))}
 DROP = """([area, data]) => {
@@ -62,6 +64,21 @@ def test_predict(visit: Any) -> None:
     with page.expect_download() as download:
         masks.get_by_text("labels.png").click()
     assert Path(download.value.path()).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_video_is_played(visit: Any, tmp_path: Path) -> None:
+    visit.go("/")
+    page = visit.page
+    only(page, "seg")
+    data = film(tmp_path / "a.mp4", 3, (96, 64))
+    page.set_input_files("#file", {"name": "a.mp4", "mimeType": "video/mp4", "buffer": data})
+    video = page.locator(".card video")
+    video.wait_for()
+    video.evaluate("(video) => video.play()")
+    page.wait_for_function("() => document.querySelector('.card video').currentTime > 0")
+    shown, said = video.evaluate("(v) => [[v.videoWidth, v.videoHeight], [v.width, v.height]]")
+    assert shown == [side // 2 * 2 for side in said]
+    assert video.evaluate("(video) => video.duration") == pytest.approx(0.3, abs=0.02)
 
 
 def test_the_count_in_a_rectangle(visit: Any) -> None:

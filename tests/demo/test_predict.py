@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from ean_core.inference import Predictor
-from ean_core.inference.video import VideoReader, writing
-from ean_testing.web import LIMITS, Web, encoded, picture
+from ean_core.inference.video import VideoReader
+from ean_testing.web import LIMITS, Web, encoded, film, picture
 
 IMAGE = picture()
 
@@ -90,13 +90,6 @@ def test_a_large_image_is_reduced_and_the_page_says_so(web: Web) -> None:
     assert f"reduced from 400 x 200 to {LIMITS.side} x {LIMITS.side // 2} pixels" in answer.text
     (word,) = answer.words
     assert opened(web.get(f"/kept/{word}/labels.png").data).shape == (LIMITS.side // 2, LIMITS.side)
-
-
-def film(path: Path, frames: int, size: tuple[int, int] = (48, 32)) -> bytes:
-    with writing(path, 10.0) as write:
-        for seed in range(frames):
-            write(Image.fromarray(picture(size[1], size[0], seed)))
-    return path.read_bytes()
 
 
 def test_a_video(web: Web, tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ from urllib.parse import urlencode
 
 import pytest
 import torch
-from mmengine.config import Config
 
 from ean_core.analysis.complexity import count_macs, count_parameters
+from ean_core.demo.limits import Limits
+from ean_core.demo.page import Page
 from ean_core.demo.schemes import Lab
 from ean_core.engine.models import build_model
 from ean_core.errors import UserError
@@ -118,7 +119,10 @@ def test_accuracy_of_a_search(tmp_path: Path, tool, light: None, monkeypatch: py
     work_dir = tmp_path / "found"
     tool("search")([config, "--data-root", str(root), "--steps", "2", "--strategy", "random", "--work-dir",
                     str(work_dir), "--cfg-options", *options, new_name()])  # fmt: skip
-    lab = Lab(Config.fromfile(work_dir / "config.py"), work_dir)
+    (work_dir / "scheme.json").unlink()  # as it is while the search runs
+    (offer,) = Page({}, [tmp_path], Limits(), torch.device("cpu")).offered().items()
+    assert (offer[0], offer[1][1]) == ("search found", work_dir)
+    lab = Lab(*offer[1])
     known = {entry["scheme"]: entry["accuracy"] for entry in read_log(work_dir / "search.jsonl")}
     everything = [ConnectionScheme.parse(f"{i:03b}", lab.blocks) for i in range(8)]
     scores = {str(scheme): score["accuracy"] for scheme, score in zip(everything, lab.scores(everything), strict=True)}

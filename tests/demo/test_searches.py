@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ean_core.demo.search_pictures import DRAW
 from ean_core.demo.searches import Searches
 from ean_core.errors import UserError
 from ean_core.search.log import read_log
@@ -142,9 +143,7 @@ def test_pictures_are_not_drawn_at_every_line(copies: Path, monkeypatch: pytest.
     lines = log.read_text().splitlines(keepends=True)
     now, drawings = [100.0], []
     monkeypatch.setattr("ean_core.demo.searches.time.monotonic", lambda: now[0])
-    monkeypatch.setattr(
-        "ean_core.demo.searches._history", lambda path: drawings.append(len(log.read_text().splitlines()))
-    )
+    monkeypatch.setitem(DRAW, "history", lambda path: drawings.append(len(log.read_text().splitlines())))
     monkeypatch.setattr("ean_core.demo.searches.to_png", lambda figure, dpi: b"")
     searches = Searches([copies])
     for count, seconds in ((3, 0), (4, 1), (5, 8), (6, 2), (6, 20), (7, 0), (7, 20)):

@@ -16,6 +16,7 @@ from PIL import Image
 
 from ean_core.demo.limits import LOOPBACK, Limits
 from ean_core.inference import Predictor, load
+from ean_core.inference.video import writing
 from ean_core.search.loop import search
 from ean_core.strategies.base import build_strategy
 from ean_testing import checkpoints
@@ -128,3 +129,11 @@ def encoded(image: np.ndarray, kind: str = "png") -> bytes:
     data = io.BytesIO()
     Image.fromarray(image).save(data, kind)
     return data.getvalue()
+
+
+def film(path: Path, frames: int, size: tuple[int, int] = (48, 32)) -> bytes:
+    """A video as a file, 10 frames a second."""
+    with writing(path, 10.0) as write:
+        for seed in range(frames):
+            write(Image.fromarray(picture(size[1], size[0], seed)))
+    return path.read_bytes()

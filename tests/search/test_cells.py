@@ -9,8 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from mmengine.config import Config
 
 from classification.toy_shapes import make_toy
@@ -19,6 +21,7 @@ from ean_core.cells import OPERATIONS as ALL_OPERATIONS
 from ean_core.cells import Genotype
 from ean_core.cells.supernet import all_edges
 from ean_core.checkpoint import read_checkpoint, write_checkpoint
+from ean_core.demo.searches import Searches
 from ean_core.files import read_json_lines
 from ean_core.search import cell_perturbation, cell_training, cells
 from ean_core.search.cell_plan import read_plan
@@ -562,3 +565,23 @@ def test_a_loss_that_is_not_finite(search: Run, tmp_path: Path, capsys: pytest.C
     error = fail(capsys, lambda: search(tmp_path, options=("optim_wrapper.optimizer.lr=1e30",)))
     assert "the search diverged in epoch" in error
     assert not (tmp_path / "genotype.json").exists()
+
+
+def test_the_page_shows_it_while_it_runs(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    history = read_json_lines(copied / "cells.jsonl")
+    for name in ("genotype.json", "search.png"):
+        (copied / name).unlink()
+    (copied / "cells.jsonl").write_text(json.dumps(history[0]) + "\n")
+    searches, drawn = Searches([copied]), []
+    monkeypatch.setattr("ean_core.figures.cell_search.draw_search", lambda *args: drawn.append(args) or Figure())
+    summary = searches.summary("copied")
+    assert summary.state == "not running"
+    assert summary.lines == [f"search of cells: epoch 1, training loss {history[0]['train_loss']:.3f}"]
+    assert list(summary.pictures) == ["cells"]
+    assert searches.picture("copied", "cells").startswith(b"\x89PNG")
+    ((genotype, epochs, operations, attentions),) = drawn
+    assert genotype.as_dict() == history[0]["genotype"]
+    assert epochs == history[:1]
+    assert (len(operations), len(attentions)) == tuple(
+        np.shape(history[0][kind]["normal"])[1] for kind in ("operations", "attentions")
+    )
