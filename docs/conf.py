@@ -19,8 +19,8 @@ sys.path.insert(0, str(ROOT))
 
 project, author, copyright = "EAN", "The EAN developers", "the EAN developers"
 release = importlib.import_module("ean_core").__version__
-for package in PACKAGES[1:]:  # before autodoc meets pydantic's classes, whose annotations it writes anew
-    importlib.import_module(f"{package}.application")
+for module in ("ean_core.demo.app", *(f"{package}.application" for package in PACKAGES[1:])):
+    importlib.import_module(module)  # before autodoc meets pydantic's classes, whose annotations it writes anew
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 
 # The source folder is the repository's root, so that the documents' links lead to pages as they do to files.
@@ -29,7 +29,7 @@ include_patterns = ["*.md", "docs/*.md", "docs/*.ipynb", "docs/reference/*/*.rst
 exclude_patterns = [".*", "build", "data", "work_dirs"]
 highlight_language = "text"
 myst_heading_anchors = 4
-nb_execution_mode = "off"  # the notebook is kept as it ran; tests/test_tour.py runs it again
+nb_execution_mode = "off"  # the notebook is kept as it ran; tests/run_documents.py runs it again
 
 html_theme = "furo"  # brings its own styles; no page loads anything from elsewhere
 html_title = f"EAN {release}"
