@@ -66,12 +66,19 @@ def test_networks_have_short_names(tmp_path: Path) -> None:
         load_networks([str(TOOL)], None, ())
 
 
+def heed_ctrl_c() -> None:
+    """Tests that run in the background ignore it, and what they start does, too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(("host", "note"), [("127.0.0.1", False), ("0.0.0.0", True)])
 def test_it_serves_until_it_is_stopped(host: str, note: bool) -> None:
     pytest.importorskip("fastapi")
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(TOOL), "--port", "0", "--host", host]
-    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+    with subprocess.Popen(
+        command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
+    ) as run:
         said = ""
         for line in run.stdout:  # type: ignore[union-attr]
             said += line
