@@ -24,6 +24,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from traitlets.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0:0] = [str(ROOT), str(ROOT / "tests")]
@@ -147,7 +148,8 @@ def run_notebook(path: Path, log: Path) -> int:
     kept = nbformat.read(path, as_version=4)
     ran = copy.deepcopy(kept)
     try:
-        NotebookClient(ran, timeout=900, kernel_name="python3").execute()
+        sockets = Config(KernelManager={"transport": "ipc"})  # of files: TCP would be open to others on this machine
+        NotebookClient(ran, timeout=900, kernel_name="python3", config=sockets).execute()
     except CellExecutionError as error:
         log.write_text(str(error))
         return 1
