@@ -13,8 +13,8 @@ import torch
 from mmengine.registry import METRICS
 from numpy.typing import NDArray
 
-from crowd_counting.annotations import keep_inside, read_points
-from crowd_counting.dataset import find_split, image_size
+from crowd_counting.annotations import read_people
+from crowd_counting.dataset import find_split
 from ean_core.metric import Metric, SampleMetric
 
 Floats = NDArray[np.float64]
@@ -175,8 +175,9 @@ class CrowdMetric(SampleMetric):
 
     Args:
         stride: Pixels a cell of the density maps, each way.
-        baseline: ``dict(root=..., part=..., out_of_frame=...)``: the training images whose mean count is the constant
-            prediction that "MAE of mean" is the error of; ``None``, or where there are no training images: left out.
+        baseline: ``dict(root=..., part=..., out_of_frame=..., orientation=...)``: the training images whose mean count
+            is the constant prediction that "MAE of mean" is the error of; ``None``, or where there are no training
+            images: left out.
 
     Attributes:
         rows: After an evaluation, the :class:`Row` of every image.
@@ -218,7 +219,7 @@ class CrowdMetric(SampleMetric):
             except FileNotFoundError:
                 self.baseline = None
                 return None
-            policy = self.baseline["out_of_frame"]
-            counts = [len(keep_inside(read_points(s.annotation), *image_size(s.image), policy)[0]) for s in samples]
+            words = self.baseline.get("orientation", "upright"), self.baseline["out_of_frame"]
+            counts = [len(read_people(sample, *words)[0]) for sample in samples]
             self._mean = float(np.mean(counts))
         return self._mean

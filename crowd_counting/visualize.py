@@ -15,10 +15,10 @@ from mmengine.registry import HOOKS
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from crowd_counting.dataset import read_image
 from crowd_counting.metric import CrowdMetric, to_csv
 from ean_core.application import Share
 from ean_core.files import write_atomic
+from ean_core.images import read_image
 from ean_core.inference.drawing import save_png, stack
 
 PANEL = 640  # the longer side of a panel in pixels

@@ -13,6 +13,7 @@ from mmengine.registry import HOOKS
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from ean_core.images import read_image
 from ean_core.inference.drawing import save_png, stack
 from segmentation.voc import IGNORE
 
@@ -137,7 +138,7 @@ class PreviewHook(Hook):
 
 
 def _picture(sample: Any, meta: Mapping[str, Any]) -> Image.Image:
-    image = np.asarray(Image.open(sample.img_path).convert("RGB"))
+    image = read_image(sample.img_path)
     truth = sample.gt_sem_seg.data.squeeze().cpu().numpy().astype(np.uint8) if "gt_sem_seg" in sample else None
     prediction = sample.pred_sem_seg.data.squeeze().cpu().numpy().astype(np.uint8)
     return side_by_side(image, truth, prediction, meta["classes"], meta["palette"])

@@ -13,11 +13,12 @@ from typing import Any
 
 from rich.progress import Progress
 
+from ean_core import images
 from ean_core.errors import UserError
 from ean_core.files import replacing
-from ean_core.inference import images, video
+from ean_core.images import Picture, read_image
+from ean_core.inference import video
 from ean_core.inference.drawing import save_png
-from ean_core.inference.images import Picture, read_image
 from ean_core.inference.predictor import Predictor
 from ean_core.stopping import steps
 from ean_core.terminal import progress_bar

@@ -24,8 +24,8 @@ from ean_core.engine.loading import load_model
 from ean_core.engine.models import build_model
 from ean_core.engine.progress import describe
 from ean_core.errors import UserError
+from ean_core.images import Picture, read_image, to_rgb
 from ean_core.inference.admission import check_model
-from ean_core.inference.images import Picture, read_image, to_rgb
 from ean_core.inference.stored_config import building_stored, stored_config
 from ean_core.notebook import facts, scheme_svg
 from ean_core.plug.pluggable import Pluggable

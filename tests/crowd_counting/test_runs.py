@@ -14,9 +14,10 @@ from mmengine.registry import MODELS
 from PIL import Image
 
 from crowd_counting.annotations import read_points
-from crowd_counting.dataset import find_split, read_image
+from crowd_counting.dataset import find_split
 from ean_core.checkpoint import read_checkpoint
 from ean_core.files import read_json_lines
+from ean_core.images import read_image
 from ean_testing.runs import interrupt
 
 CONFIG = str(Path(__file__).resolve().parents[2] / "configs" / "crowd" / "ean_se_shb.py")
