@@ -19,7 +19,7 @@ from crowd_counting.metric import CrowdMetric, to_csv
 from ean_core.application import Share
 from ean_core.files import write_atomic
 from ean_core.images import read_image
-from ean_core.inference.drawing import save_png, stack
+from ean_core.inference.drawing import picture_name, save_png, stack
 
 PANEL = 640  # the longer side of a panel in pixels
 MARGIN, TITLE, BAR, LABELS = 8, 28, 14, 46
@@ -183,7 +183,7 @@ class PictureHook(Hook):
             self._kept.append((error if error == error else float("inf"), path, density, points))
             if runner.cfg.get("show_dir"):
                 picture = picture_of(read_image(path), density, runner.test_dataloader.dataset.stride, points)
-                save_png(picture, Path(runner.cfg.show_dir, Path(path).stem + ".png"))
+                save_png(picture, Path(runner.cfg.show_dir, picture_name(path)))
         self._kept = self._worst(self._kept)
 
     def after_test_epoch(self, runner: Any, metrics: Mapping[str, float] | None = None) -> None:
@@ -199,7 +199,7 @@ class PictureHook(Hook):
             old.unlink()
         for rank, (_, path, density, points) in enumerate(self._worst(gathered), 1):
             picture = picture_of(read_image(path), density, runner.test_dataloader.dataset.stride, points)
-            save_png(picture, folder / f"{rank:02}-{Path(path).stem}.png")
+            save_png(picture, folder / f"{rank:02}-{picture_name(path)}")
 
     def _worst(self, entries: Sequence[tuple[float, str, Floats, Floats]]) -> list[tuple[float, str, Floats, Floats]]:
         unique = {entry[1]: entry for entry in entries}  # a distributed sampler repeats images

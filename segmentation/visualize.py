@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from ean_core.images import read_image
-from ean_core.inference.drawing import save_png, stack
+from ean_core.inference.drawing import picture_name, save_png, stack
 from segmentation.voc import IGNORE
 
 HEIGHT = 240  # small panels are enlarged to at least this many pixels, but to no more than twice as many in width
@@ -134,7 +134,7 @@ class PreviewHook(Hook):
         show_dir = runner.cfg.get("show_dir")
         for sample in (outputs or []) if show_dir else []:
             picture = _picture(sample, runner.test_dataloader.dataset.metainfo)
-            save_png(picture, Path(show_dir, Path(sample.img_path).stem + ".png"))
+            save_png(picture, Path(show_dir, picture_name(sample.img_path)))
 
 
 def _picture(sample: Any, meta: Mapping[str, Any]) -> Image.Image:

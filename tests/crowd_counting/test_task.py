@@ -77,7 +77,7 @@ def test_the_output_stride_is_that_of_head_data_and_metric(load: Load, stride: i
 
 def test_inference_in_tiles(load: Load) -> None:
     assert load().model.tiling is None
-    assert load("inference=tiled").model.tiling == {"tile": 1024, "overlap": 512}
+    assert load("inference=tiled").model.tiling == {"tile": 1024, "overlap": 192}
     assert load("inference=tiled", "tiling.tile=512", "tiling.overlap=256").model.tiling["tile"] == 512
 
 
