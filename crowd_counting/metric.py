@@ -168,7 +168,7 @@ def worst(rows: Sequence[Row]) -> list[Row]:
 
 @METRICS.register_module()
 class CrowdMetric(SampleMetric):
-    """MAE, MSE (RMSE), NAE and GAME of a data set, beside the MAE of always predicting the training images' mean.
+    """MAE, MSE (RMSE), NAE and GAME of a data set, beside MAE and MSE of always predicting the training images' mean.
 
     The ground truth is the number of points. A NaN in one prediction makes the errors NaN. Its tables are the means of
     GAME(0..3), ``by region``, and :func:`by_crowd_size`.
@@ -176,8 +176,8 @@ class CrowdMetric(SampleMetric):
     Args:
         stride: Pixels a cell of the density maps, each way.
         baseline: ``dict(root=..., part=..., out_of_frame=..., orientation=...)``: the training images whose mean count
-            is the constant prediction that "MAE of mean" is the error of; ``None``, or where there are no training
-            images: left out.
+            is the constant prediction that "MAE of mean" and "MSE (RMSE) of mean" are the errors of; ``None``, or where
+            there are no training images: left out.
 
     Attributes:
         rows: After an evaluation, the :class:`Row` of every image.
@@ -208,7 +208,8 @@ class CrowdMetric(SampleMetric):
         self.tables = {"by region": {"all": means}, "by crowd size": by_crowd_size(self.rows)}
         mean = self.training_mean()
         if mean is not None:
-            metrics["MAE of mean"] = count_errors(people, [mean] * len(people))["MAE"]
+            constant = count_errors(people, [mean] * len(people))
+            metrics |= {"MAE of mean": constant["MAE"], "MSE (RMSE) of mean": constant["MSE (RMSE)"]}
         return metrics
 
     def training_mean(self) -> float | None:

@@ -14,6 +14,7 @@ from mmengine.dist import is_main_process
 
 from ean_core.errors import UserError
 from ean_core.stopping import stop_if_asked
+from ean_core.terminal import ProgressLines
 
 SHOWN = 10
 INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060"  # such as the mark of byte order, which joined files have inside
@@ -59,6 +60,8 @@ def require_whole_mat(path: Path) -> None:
 def find_problems(items: Iterable[T], look: Callable[[T], Iterable[str]]) -> list[str]:
     """What is wrong with some items, in their order; several are looked at at once, in threads.
 
+    Output that is no terminal gets a line now and then.
+
     Args:
         items: For example paths.
         look: An item -> a sentence for each of its problems. What it raises is raised here.
@@ -69,8 +72,14 @@ def find_problems(items: Iterable[T], look: Callable[[T], Iterable[str]]) -> lis
         return list(look(item))
 
     # Pillow lets go of the interpreter lock while it decodes. More threads than cores hide slow disks.
+    items = list(items)
+    lines = ProgressLines("files looked at:", total=len(items), slower=1.5)
+    every: list[str] = []
     with ThreadPoolExecutor(max_workers=min(8, 2 * (os.cpu_count() or 1))) as pool:
-        return [problem for found in pool.map(problems, items) for problem in found]
+        for number, found in enumerate(pool.map(problems, items), 1):
+            every += found
+            lines.update(number)
+    return every
 
 
 def print_notes(notes: Sequence[str]) -> None:

@@ -87,6 +87,7 @@ class ProgressLines:
     Args:
         what: Of the lines, such as ``"predicting"``.
         total: Steps, 0 where their number is not known.
+        begun: Steps that an earlier run has done.
         every: Seconds from the start to the first line, and from one line to the next.
         slower: The factor by which that time grows from line to line, up to a minute.
         clock: What tells the seconds.
@@ -97,6 +98,7 @@ class ProgressLines:
         what: str,
         *,
         total: int = 0,
+        begun: int = 0,
         every: float = EVERY,
         slower: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
@@ -104,7 +106,7 @@ class ProgressLines:
         self.what, self.total, self.every, self.slower, self._clock = what, total, every, slower, clock
         self.show = not Console(file=sys.stdout).is_terminal
         self._start = self._last = clock()
-        self._done = 0
+        self._done = self._begun = begun
 
     def update(self, done: int | None = None, note: str = "") -> None:
         """Print a line if it is time for one.
@@ -120,8 +122,8 @@ class ProgressLines:
         self._last, spent = now, now - self._start
         self.every = max(self.every, min(60.0, self.every * self.slower))
         words = [f"{self.what} {self._done:,}{f' of {self.total:,}' if self.total else ''}", f"{spent:.0f} s"]
-        if 0 < self._done < self.total:
-            words.append(f"about {spent / self._done * (self.total - self._done):.0f} s left")
+        if self._begun < self._done < self.total:
+            words.append(f"about {spent / (self._done - self._begun) * (self.total - self._done):.0f} s left")
         print(", ".join([*words, *([note] if note else [])]), flush=True)
 
 

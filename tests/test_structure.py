@@ -33,8 +33,8 @@ ADDED = {
 
 # The rooms of ean_core: a room imports those above it only, so there is no cycle. Files of its top level are rooms too.
 ROOMS = (
-    "errors", "notebook", "files", "stopping", "data_check", "images", "work_dir", "published", "scheme", "memory",
-    "timing", "terminal", "scale", "doctor", "archive", "histories", "checkpoint", "metric", "attention", "plug",
+    "errors", "notebook", "files", "stopping", "terminal", "data_check", "images", "work_dir", "published", "scheme",
+    "memory", "timing", "scale", "doctor", "archive", "histories", "checkpoint", "metric", "attention", "plug",
     "backbones", "cells", "strategies", "figures", "application", "deploy", "engine", "inference", "search",
     "analysis", "verification", "inspect_scheme", "demo", "__init__",
 )  # fmt: skip

@@ -133,7 +133,7 @@ def test_the_test_tool(tmp_path: Path, tool: Tool, arguments: list[str], through
     assert [Path(line["image"]).stem for line in table] == [samples[i].image.stem for i in worst]
     assert [float(line["count"]) for line in table] == pytest.approx([counts[i] for i in worst], abs=0.02)
     pictures = sorted(path.name for path in (tmp_path / "plain" / "worst").iterdir())
-    assert pictures == [f"{rank:02}-{samples[i].image.stem}.png" for rank, i in enumerate(worst, 1)]
+    assert pictures == [f"{rank:02}-{samples[i].image.name}.png" for rank, i in enumerate(worst, 1)]
     assert {path.stem for path in (tmp_path / "show").iterdir()} == {sample.image.stem for sample in samples}
 
 
