@@ -51,5 +51,7 @@ def training_curves(
         other.set_ylabel(f"{', '.join(dict.fromkeys(units.values()))} (broken line)")
         other.set_ylim(bottom=0)
     lines = [*right.get_lines(), *(other.get_lines() if units else [])]
-    other.legend(lines, [str(line.get_label()) for line in lines])
+    # Below the axes: two axes know nothing of each other's lines, and a legend inside would cover some.
+    labels = [str(line.get_label()) for line in lines]
+    other.legend(lines, labels, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, frameon=False)
     return figure
