@@ -176,7 +176,7 @@ class CrowdMetric(SampleMetric):
     Args:
         stride: Pixels a cell of the density maps, each way.
         baseline: ``dict(root=..., part=..., out_of_frame=..., orientation=...)``: the training images whose mean count
-            is the constant prediction that "MAE of mean" and "MSE (RMSE) of mean" are the errors of; ``None``, or where
+            is the constant prediction that "MAE of mean" and "RMSE of mean" are the errors of; ``None``, or where
             there are no training images: left out.
 
     Attributes:
@@ -209,7 +209,7 @@ class CrowdMetric(SampleMetric):
         mean = self.training_mean()
         if mean is not None:
             constant = count_errors(people, [mean] * len(people))
-            metrics |= {"MAE of mean": constant["MAE"], "MSE (RMSE) of mean": constant["MSE (RMSE)"]}
+            metrics |= {"MAE of mean": constant["MAE"], "RMSE of mean": constant["MSE (RMSE)"]}
         return metrics
 
     def training_mean(self) -> float | None:

@@ -27,7 +27,7 @@ MARGIN, TITLE, BAR, LABELS = 8, 28, 14, 46
 COLOURS = "turbo"
 FINE = 4  # dots are drawn this much larger, for smooth edges
 AREA = 100  # densities are shown as people in a square of this many pixels
-TICKS = (0, 1, 3, 10, 30, 100, 300)  # of these; the last one has the last colour, and what lies above has it too
+TICKS = (0, 1, 4, 10, 30, 60, 100)  # of these; the last one has the last colour, and what lies above has it too
 
 Picture = NDArray[np.uint8]
 Floats = NDArray[np.floating]
@@ -42,12 +42,12 @@ def heat(density: Floats, size: tuple[int, int], stride: int) -> NDArray[np.floa
 
 
 def place(values: Floats) -> Floats:
-    """Where densities lie on the scale of colours, 0 to 1: ``log(1 + v) / log(1 + 300)``.
+    """Where densities lie on the scale of colours, 0 to 1: ``sqrt(v / 100)``.
 
     It is the same for all pictures, so one colour means one density in a street and in a stadium, and a network that
-    has not learnt anything is pale.
+    has not learnt anything is pale. The root leaves room for streets, with their few people.
     """
-    return np.clip(np.log1p(np.maximum(values, 0)) / np.log1p(TICKS[-1]), 0, 1)
+    return np.sqrt(np.clip(values / TICKS[-1], 0, 1))
 
 
 def overlay(image: Picture, values: Floats) -> Picture:
@@ -77,7 +77,7 @@ def layer(density: Floats, stride: int, size: tuple[int, int]) -> tuple[Picture,
 def _coloured(values: Floats) -> tuple[Floats, Floats]:
     """RGB in 0..255 (H, W, 3) and opacity in 0..1 (H, W, 1) of a density."""
     part = place(values)
-    return colormaps[COLOURS](part)[..., :3] * 255, np.clip(part * 4, 0, 1)[..., None]
+    return colormaps[COLOURS](part)[..., :3] * 255, np.clip(part * 3, 0, 1)[..., None]
 
 
 def _grey(image: Picture) -> Floats:

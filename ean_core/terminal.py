@@ -112,17 +112,17 @@ class ProgressLines:
         """Print a line if it is time for one.
 
         Args:
-            done: Steps done; ``None``: as many as before.
+            done: Steps done; ``None``: as many as before, and somewhere in the next one.
             note: What else there is to say of now.
         """
-        self._done = self._done if done is None else done
+        within, self._done = done is None, self._done if done is None else done
         now = self._clock()
         if not self.show or now - self._last < self.every:
             return
         self._last, spent = now, now - self._start
         self.every = max(self.every, min(60.0, self.every * self.slower))
         words = [f"{self.what} {self._done:,}{f' of {self.total:,}' if self.total else ''}", f"{spent:.0f} s"]
-        if self._begun < self._done < self.total:
+        if self._begun < self._done < self.total and not within:
             words.append(f"about {spent / (self._done - self._begun) * (self.total - self._done):.0f} s left")
         print(", ".join([*words, *([note] if note else [])]), flush=True)
 

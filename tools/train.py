@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from ean_core.engine import train
 from ean_core.engine.cli import add_config_options, command, config_of, make_parser, repeated
-from ean_core.terminal import print_line
 
 
 @command
@@ -20,7 +19,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--amp", action="store_true", help="mixed precision (bfloat16 on a CPU)")
     args = parser.parse_args(argv)
-    print_line("starting", args.config)
     train(config_of(args), resume=args.resume, options=repeated(args))
 
 

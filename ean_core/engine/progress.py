@@ -68,7 +68,9 @@ class ProgressHook(Hook):
         if self._bar is not None and metrics:
             self._score = f"  {self.metric} {metrics.get(self.metric, float('nan')):.2f}"
             values = "  ".join(f"{name} {value:.2f}" for name, value in metrics.items())
-            self._bar.console.print(f"epoch {runner.epoch:>3}/{runner.max_epochs}  {values}", highlight=False)
+            self._bar.console.print(
+                f"epoch {runner.epoch:>3}/{runner.max_epochs}  {values}", highlight=False, soft_wrap=True
+            )
 
     def before_test(self, runner: Any) -> None:
         """Print the header and start the bar of a test."""

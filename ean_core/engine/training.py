@@ -113,6 +113,8 @@ def train(
         working_in(work_dir, (*RUN_FILES, Path(cfg.filename).name, "environment.json")),
     ):
         require_space(work_dir, 0)  # for the first lines of the log
+        if is_main_process():  # the first words: a data set may have a hundred thousand files
+            print_line("checking", f"the data in {cfg.get('data_root', 'the config')}")
         application.check(cfg, train=True)
         runner = build_runner(cfg)
         loader = runner.train_dataloader

@@ -212,7 +212,7 @@ def test_progress_reaches_a_pipe(
     predict_files(model, [str(tmp_path / "in")], tmp_path / "out")
     assert capsys.readouterr().out.splitlines() == [
         "predicted 0 of 2, 4 s, a.png, tile 2 of 2",
-        "predicted 1 of 2, 8 s, about 8 s left, b.png, tile 2 of 2",
+        "predicted 1 of 2, 8 s, b.png, tile 2 of 2",
     ]
 
 
