@@ -131,11 +131,12 @@ def _misplaced(
         yield f"{name}: all {outside} points lie outside its {size} image"
     elif outside:
         done = {"drop": "dropped", "clip": "moved to its border"}[out_of_frame]
+        advice = ", or keep them at the border with out_of_frame='clip'" if out_of_frame == "drop" else ""
         first = int(np.flatnonzero(~inside)[0])
         x, y = points[first]
         notes.outside[sample.annotation] = (
             f"{name}: {outside} of {len(points)} points lie outside its {size} image and are {done}, first point "
-            f"{first + 1} ({x:g}, {y:g}): correct them, or set out_of_frame"
+            f"{first + 1} ({x:g}, {y:g}): correct them{advice}"
         )
 
 

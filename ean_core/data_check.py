@@ -10,10 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from mmengine.dist import is_main_process
-
 from ean_core.errors import UserError
-from ean_core.stopping import stop_if_asked
+from ean_core.stopping import launched_rank, stop_if_asked
 from ean_core.terminal import ProgressLines
 
 SHOWN = 10
@@ -78,13 +76,14 @@ def find_problems(items: Iterable[T], look: Callable[[T], Iterable[str]]) -> lis
     with ThreadPoolExecutor(max_workers=min(8, 2 * (os.cpu_count() or 1))) as pool:
         for number, found in enumerate(pool.map(problems, items), 1):
             every += found
-            lines.update(number)
+            if not launched_rank():  # the others look at the same files
+                lines.update(number)
     return every
 
 
 def print_notes(notes: Sequence[str]) -> None:
     """Print what is worth knowing of data that can be used, the first ten lines of it; in one process of several."""
-    if not is_main_process():
+    if launched_rank():
         return
     for note in notes[:SHOWN]:
         print(f"note        {note}", flush=True)

@@ -90,8 +90,10 @@ def decode_image(file: BinaryIO, name: str) -> Picture:
     with _decoding(name):
         file.seek(0)
         with Image.open(file) as image:
-            if image.format == "PNG":  # decoding ends with the last pixel, before the check sums
-                image.verify()
+            if image.format != "PNG":
+                image.load()
+                return to_rgb(image)
+            image.verify()  # decoding ends with the last pixel, before the check sums
         file.seek(0)
         with Image.open(file) as image:
             image.load()

@@ -184,7 +184,7 @@ def test_points_outside_are_noted_with_their_file(own):
     (own / "annotations/3.csv").write_text("1,2\n41,3\n5,6\n7,-8\n")
     assert check_crowd(own) == [
         f"annotation '{own}/annotations/3.csv': 2 of 4 points lie outside its 40x30 image and are dropped, first point "
-        "2 (41, 3): correct them, or set out_of_frame"
+        "2 (41, 3): correct them, or keep them at the border with out_of_frame='clip'"
     ]
 
 

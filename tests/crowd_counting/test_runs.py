@@ -134,7 +134,7 @@ def test_the_test_tool(tmp_path: Path, tool: Tool, arguments: list[str], through
     assert [float(line["count"]) for line in table] == pytest.approx([counts[i] for i in worst], abs=0.02)
     pictures = sorted(path.name for path in (tmp_path / "plain" / "worst").iterdir())
     assert pictures == [f"{rank:02}-{samples[i].image.name}.png" for rank, i in enumerate(worst, 1)]
-    assert {path.stem for path in (tmp_path / "show").iterdir()} == {sample.image.stem for sample in samples}
+    assert {path.stem for path in (tmp_path / "show").iterdir()} == {sample.image.name for sample in samples}
 
 
 def test_one_epoch_of_ones_own_data_with_mixed_precision(tmp_path: Path, tool: Tool, own: Path, light: None) -> None:
