@@ -71,9 +71,9 @@ def make_data(root: str, images: int, out: Path) -> None:
 
 
 def _pixels(item: Any) -> np.ndarray:
-    from PIL import Image
+    from ean_core.images import read_image
 
-    return np.asarray(Image.open(item).convert("RGB")) if isinstance(item, Path) else item
+    return read_image(item) if isinstance(item, Path) else item
 
 
 def train_alone(args: argparse.Namespace) -> None:

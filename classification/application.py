@@ -39,6 +39,7 @@ class Words(Entries):
     data_root: str
     layout: Literal["folder", "cifar10", "cifar100"]
     image_size: Positive
+    orientation: Literal["upright"] = "upright"  # a label has no view that could be another than the image's
     in_memory: bool
     held_out: Positive
     split_seed: Count | None

@@ -22,6 +22,7 @@ from classification.sources import Source, read_source
 from classification.splits import split_search
 from ean_core.data_check import find_problems, unreadable
 from ean_core.errors import UserError
+from ean_core.images import read_image, to_rgb
 
 Batch = dict[str, torch.Tensor]
 SEARCH_PARTS = ("search_train", "search_val")
@@ -72,10 +73,7 @@ class FileDataset(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         item = self.source.items[index]
-        try:
-            image = _open(item)
-        except Exception as error:  # Pillow raises many types for damaged files
-            raise UserError(f"image '{item}' cannot be read ({unreadable(error)}): replace it") from error
+        image = _open(item)
         return {
             "inputs": torch.from_numpy(np.array(self.transform(image))),
             "labels": torch.tensor(self.source.labels[index]),
@@ -165,7 +163,7 @@ def check_files(source: Source) -> None:
     def decode(index: int) -> None:
         with Image.open(source.items[index]) as image:
             image.draft("RGB", (image.width // 8, image.height // 8))
-            image.convert("RGB")
+            to_rgb(image)
 
     _for_each(decode, source.items)
 
@@ -191,8 +189,7 @@ def _for_each(work: Callable[[int], None], items: NDArray[np.uint8] | list[Path]
 def _open(item: Path | NDArray[np.uint8]) -> Image.Image:
     if isinstance(item, np.ndarray):
         return Image.fromarray(item)
-    with Image.open(item) as image:
-        return image.convert("RGB")
+    return Image.fromarray(read_image(item))
 
 
 def _select(source: Source, index: NDArray[np.int64]) -> Source:

@@ -1,4 +1,4 @@
-"""Labelled images on disk: CIFAR-10/100 in torchvision's files, and folders of classes as ``ImageFolder`` reads them.
+"""Labelled images on disk: CIFAR-10/100 in torchvision's files, and a folder a class.
 
 The layouts, by the name that configs use::
 
@@ -20,10 +20,10 @@ from urllib.error import URLError
 import numpy as np
 from numpy.typing import NDArray
 from torchvision.datasets import CIFAR10, CIFAR100
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from classification.splits import split_test
 from ean_core.errors import UserError, first_line
+from ean_core.images import SUFFIXES
 
 PARTS = {"train": ("train",), "val": ("val", "test"), "test": ("test", "val")}  # part -> folders, the first found
 
@@ -125,9 +125,9 @@ def read_source(root: str | Path, layout: str, part: str, chosen: Sequence[str] 
         raise UserError(f"class '{unknown[0]}' in '{folder}' has no folder among the training images")
     paths, labels = [], []
     for label, name in enumerate(classes):
-        own = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in IMG_EXTENSIONS)
+        own = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in SUFFIXES)
         if not own and (part == "train" or folder == Path(root)):
-            raise UserError(f"class folder '{folder / name}' holds no images ({', '.join(IMG_EXTENSIONS)})")
+            raise UserError(f"class folder '{folder / name}' holds no images ({', '.join(SUFFIXES)})")
         paths += own
         labels += [label] * len(own)
     if not paths:

@@ -1,6 +1,6 @@
 """Head points from annotation files, what happens to points outside the image, and the layout of one's own data.
 
-One's own data need no code. Two layouts are read; images are .jpg, .jpeg, .png or .bmp::
+One's own data need no code. Two layouts are read; images are what the reader of images takes::
 
     root/images/NAME.jpg                root/train/images/NAME.jpg          (val/ and test/ likewise)
     root/annotations/NAME.csv           root/train/annotations/NAME.csv
@@ -10,16 +10,18 @@ A list holds one image name a line, with or without its ending. An annotation ma
 list or folder for ``val`` a tenth of the training images is held out, always the same; without one for ``test``,
 ``val`` is tested on; with neither lists nor folders every image is a training image.
 
-An annotation is the points (x, y) of the heads, x to the right and y down, in pixels of the image as it is stored (an
-EXIF orientation is not applied): .csv with two columns, or with a header that names ``x`` and ``y``; .json with a list
-of pairs, or an object whose ``points`` is one; .npy with an array (N, 2); .mat as in ShanghaiTech or UCF-QNRF. No
-points at all mean no people.
+An annotation is the points (x, y) of the heads, x to the right and y down, in pixels of the image as people see it: an
+EXIF orientation is applied, unless ``orientation`` says that the points were made on the pixels as stored. It is a .csv
+with two columns, or with a header that names ``x`` and ``y``; a .json with a list of pairs, or an object whose
+``points`` is one; a .npy with an array (N, 2); or a .mat as in ShanghaiTech or UCF-QNRF. No points at all mean no
+people.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,10 +31,10 @@ from numpy.typing import NDArray
 from scipy.io import loadmat
 
 from ean_core.data_check import read_names, require_whole_mat
-from ean_core.errors import UserError, first_line
+from ean_core.errors import UserError, first_line, shortened
+from ean_core.images import ORIENTATIONS, SUFFIXES, Header, read_header, upright_points
 
 Points = NDArray[np.float64]
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 POINT_SUFFIXES = (".csv", ".json", ".npy", ".mat")
 POLICIES = ("drop", "clip")
 
@@ -59,6 +61,10 @@ def read_points(path: str | Path) -> Points:
         raise UserError(f"'{path}' is no {', '.join(POINT_SUFFIXES[:-1])} or {POINT_SUFFIXES[-1]} file of points")
     try:
         values = np.asarray(readers[path.suffix.lower()](path), np.float64)
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"annotation '{path}' cannot be read: it is no text in UTF-8 (byte {error.start} is none): save it as such"
+        ) from None
     except Exception as error:  # damaged files surface as any of a dozen exception types
         reason = first_line(str(error)) or type(error).__name__
         raise UserError(f"annotation '{path}' cannot be read: {reason}") from None
@@ -74,35 +80,63 @@ def read_points(path: str | Path) -> Points:
 
 def _read_csv(path: Path) -> list[list[float]]:
     with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
+        reader = csv.reader(file)
+        rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     if not rows:
         return []
-    columns = [0, 1]
-    header = [cell.strip().lower() for cell in rows[0]]
+    columns, width = [0, 1], len(rows[0][1])
+    header = [cell.strip().lower() for cell in rows[0][1]]
     if "x" in header and "y" in header:
         columns = [header.index("x"), header.index("y")]
         rows = rows[1:]
-    elif len(header) != 2:
-        raise UserError(f"it has {len(header)} columns: keep two, x and y, or name them in a header")
-    for number, row in enumerate(rows, 1):
-        if len(row) != len(header):
-            raise UserError(f"row {number} has {len(row)} columns, not {len(header)}")
-    return [[float(row[column]) for column in columns] for row in rows]
+    elif width != 2:
+        comma = "; separate them by a comma" if re.search(r"[;\t]", ",".join(header)) else ""
+        raise UserError(f"it has {width} columns: keep two, x and y, or name them in a header{comma}")
+    for line, row in rows:
+        if len(row) != width:
+            raise UserError(f"line {line} has {len(row)} columns, not {width}: correct it")
+    return [[_number(row[column], line) for column in columns] for line, row in rows]
+
+
+def _number(cell: str, line: int) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        found = f"{shortened(cell)} is no number" if cell.strip() else "a number is missing"
+        raise UserError(f"line {line}: {found}; write x,y in pixels, under a header x,y or none") from None
 
 
 def _read_json(path: Path) -> Any:
-    content = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"line {error.lineno} is no JSON ({error.msg}): correct it, or export the points again"
+        ) from None
+    except RecursionError:
+        raise UserError("it is nested too deeply: write a list of [x, y]") from None
     if isinstance(content, dict):
         if "points" not in content:
             raise UserError("the object has no 'points'")
         content = content["points"]
     if not isinstance(content, list):
         raise UserError("it is no list of [x, y]")
+    for number, point in enumerate(content, 1):
+        if not isinstance(point, list) or len(point) != 2 or not all(type(value) in (int, float) for value in point):
+            raise UserError(f"point {number} is {shortened(point)}: write it as [x, y], two numbers in pixels")
     return content
 
 
 def _read_npy(path: Path) -> Any:
-    return np.load(path, allow_pickle=False)
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        if isinstance(error, OSError):
+            raise
+        raise UserError("it is no array of numbers: write it with numpy.save, as an array (N, 2)") from None
+    if values.dtype.kind not in "iuf":
+        raise UserError(f"it holds {values.dtype}, and no numbers: write it with numpy.save, as an array (N, 2)")
+    return values
 
 
 def _read_mat(path: Path) -> Any:
@@ -116,6 +150,34 @@ def _read_mat(path: Path) -> Any:
         return content["image_info"][0, 0][0, 0]["location"]
     except (IndexError, ValueError, TypeError):
         raise UserError("its image_info is not ShanghaiTech's: image_info{1}.location is missing") from None
+
+
+def read_people(sample: Sample, orientation: str, out_of_frame: str) -> tuple[NDArray[np.float32], int]:
+    """The points of an image in pixels of its upright view, and how many lay outside (:func:`keep_inside`).
+
+    Args:
+        sample: The image and its annotation.
+        orientation: In which view the points were made, where the image's EXIF tag turns it: ``"upright"``, as people
+            see the picture, or ``"stored"``, as the file has its pixels.
+        out_of_frame: See :func:`keep_inside`.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        UserError: A file cannot be read, or there is no such orientation or policy.
+    """
+    header = read_header(sample.image)
+    return keep_inside(to_upright(read_points(sample.annotation), header, orientation), *header.size, out_of_frame)
+
+
+def to_upright(points: Points, header: Header, orientation: str) -> Points:
+    """Points made in the view ``orientation``, in the upright one.
+
+    Raises:
+        UserError: There is no such view.
+    """
+    if orientation not in ORIENTATIONS:
+        raise UserError(f"orientation must be {' or '.join(ORIENTATIONS)}, got {orientation!r}")
+    return upright_points(points, header) if orientation == "stored" else points
 
 
 def keep_inside(points: Points, width: int, height: int, policy: str = "drop") -> tuple[NDArray[np.float32], int]:
@@ -206,25 +268,39 @@ def _listed(root: Path, split: str) -> list[Sample] | None:
         by_name = {**{path.stem: path for path in images}, **{path.name: path for path in images}}
         wanted = read_names(names)
         missing = [name for name in wanted if name not in by_name]
+        twice = [name for name in wanted if sum(path.stem == name for path in images) > 1 and name in by_name]
+        if twice:
+            both = " and ".join(f"'{path.name}'" for path in images if path.stem == twice[0])
+            raise UserError(f"image list '{names}' names '{twice[0]}', which is {both}: write the ending")
         if missing or not wanted:
-            what = f"names '{missing[0]}', which is not in {folder / 'images'}" if missing else "is empty"
+            shown = missing[0] if missing and missing[0].isprintable() else ascii(missing[:1])[2:-2]
+            what = f"names '{shown}', which is not in {folder / 'images'}" if missing else "is empty"
             raise FileNotFoundError(f"image list '{names}' {what}: correct the list, or add the image")
         images = [by_name[name] for name in wanted]
     elif folder == root and split != "train":
         return None
     if not images:
         return None
-    return [Sample(image, _annotation_of(image)) for image in images]
+    found = annotations_of(folder)
+    expected = folder / "annotations"
+    return [Sample(p, next(iter(found.get(p.stem, ())), expected / f"{p.stem}{POINT_SUFFIXES[0]}")) for p in images]
 
 
 def _images(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
 
 
-def _annotation_of(image: Path) -> Path:
-    """The file with an image's points: in ``annotations`` beside the images' folder, or beside the image."""
-    folders = (image.parent.parent / "annotations", image.parent)
-    candidates = [folder / f"{image.stem}{suffix}" for folder in folders for suffix in POINT_SUFFIXES]
-    return next((path for path in candidates if path.is_file()), candidates[0])
+def annotations_of(folder: Path) -> dict[str, list[Path]]:
+    """All files of points of a folder in this layout by the name of their image, without its ending.
+
+    They lie in ``annotations`` or beside the images; where there are several of one name, the first is read.
+    """
+    found: dict[str, list[Path]] = {}
+    for place in (folder / "annotations", folder / "images"):
+        files = place.iterdir() if place.is_dir() else ()
+        points = [p for p in files if p.suffix.lower() in POINT_SUFFIXES and not p.name.startswith(".")]
+        for path in sorted(points, key=lambda p: (POINT_SUFFIXES.index(p.suffix.lower()), p.name)):
+            found.setdefault(path.stem, []).append(path)
+    return found

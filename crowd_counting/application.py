@@ -22,6 +22,7 @@ from crowd_counting.prediction import draw, predict, row, view
 from crowd_counting.shanghaitech import PARTS, detect_part
 from crowd_counting.toy_crowds import make_toy_crowd
 from ean_core.application import RESULTS, Application, Evaluation, Outputs, Target
+from ean_core.data_check import print_notes
 from ean_core.engine.schema import Entries, ImageModel, Loader, Options, check_entries
 from ean_core.errors import UserError, building
 
@@ -52,6 +53,7 @@ class Words(Choices):
     model: Counter
     data_root: str
     part: Literal["A", "B"] | None
+    orientation: Literal["upright", "stored"] = "upright"
     train_dataloader: Loader
     val_dataloader: Loader
     test_dataloader: Loader
@@ -70,8 +72,10 @@ class CrowdCounting(Application):
     def configure(self, cfg: Config, *, toy: bool, data_root: str | None, classes: str | None) -> None:
         """Turn the one-word choices of a config into the entries that MMEngine builds.
 
-        ``part`` is ``"A"`` or ``"B"`` of ShanghaiTech; the other words are those of :func:`choose_model`. ``data_root``
-        is a folder with ShanghaiTech's parts, one of the parts, or images and points of one's own.
+        ``part`` is ``"A"`` or ``"B"`` of ShanghaiTech; ``orientation`` says in which view the points were made,
+        ``"upright"`` or ``"stored"``, where an image's EXIF tag turns it; the other words are those of
+        :func:`choose_model`. ``data_root`` is a folder with ShanghaiTech's parts, one of the parts, or images and
+        points of one's own.
         """
         if classes is not None:
             raise UserError("--classes: crowd counting has no classes, leave it out")
@@ -87,17 +91,21 @@ class CrowdCounting(Application):
                 "--data-root, or try --toy"
             )
         cfg.part = detect_part(cfg.data_root, cfg.part)
+        data = {"root": cfg.data_root, "part": cfg.part, "orientation": cfg.get("orientation", "upright")}
         for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
-            loader.dataset.update(root=cfg.data_root, part=cfg.part, stride=cfg.model.stride)
+            loader.dataset.update(data, stride=cfg.model.stride)
         policy = cfg.train_dataloader.dataset.get("out_of_frame", "drop")
         for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
-            evaluator.update(
-                stride=cfg.model.stride, baseline={"root": cfg.data_root, "part": cfg.part, "out_of_frame": policy}
-            )
+            evaluator.update(stride=cfg.model.stride, baseline=data | {"out_of_frame": policy})
 
     def check(self, cfg: Config, *, train: bool) -> None:
         """Find wrong images and annotations before anything is trained on them."""
-        check_crowd(cfg.data_root, cfg.part, ("train", "val") if train else ("test",))
+        splits = ("train", "val") if train else ("test",)
+        policy = cfg.test_dataloader.dataset.get("out_of_frame", "drop")
+        notes = check_crowd(
+            cfg.data_root, cfg.part, splits, orientation=cfg.get("orientation", "upright"), out_of_frame=policy
+        )
+        print_notes(notes)
 
     def found_data(self, root: Path) -> Iterator[str]:
         """The parts of ShanghaiTech, in a folder or one folder further down."""

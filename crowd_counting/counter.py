@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,8 @@ from mmengine.registry import MODELS
 from crowd_counting.tiling import check_tiling, tiled
 from ean_core.errors import UserError
 from ean_core.plug import output_channels
+
+Done = Callable[[int, int], None]
 
 
 @MODELS.register_module()
@@ -30,8 +32,8 @@ class CrowdCounter(BaseModel):
         data_preprocessor: Config of :class:`crowd_counting.preprocess.CrowdPreprocessor`.
         stride: Pixels a cell of the density map, each way, after the head.
         in_index: Which of the backbone's outputs the head takes.
-        tiling: ``dict(tile=1024, overlap=512)``: evaluate in tiles images with more pixels than ``tile * tile`` (see
-            :func:`crowd_counting.tiling.tiled`); ``None``: always whole images.
+        tiling: ``dict(tile=1024, overlap=192, batch=1)``: evaluate in tiles images with more pixels than ``tile *
+            tile`` (see :func:`crowd_counting.tiling.tiled`); ``None``: always whole images.
         init_cfg: MMEngine initialisation.
 
     Raises:
@@ -78,12 +80,15 @@ class CrowdCounter(BaseModel):
         """Normalised images (N, 3, H, W) -> people in each cell, float32 (N, 1, h, w)."""
         return self.output(inputs).float() / self.loss.label_scale
 
-    def predict(self, images: torch.Tensor, tiling: Mapping[str, int] | None = None) -> torch.Tensor:
+    def predict(
+        self, images: torch.Tensor, tiling: Mapping[str, int] | None = None, done: Done = lambda tiles, total: None
+    ) -> torch.Tensor:
         """People in each cell of uint8 images, without more of them normalised at a time than a tile.
 
         Args:
             images: (N, 3, H, W), RGB, on any device.
             tiling: Instead of the model's own; see the class.
+            done: Called with the number of tiles done and of all.
 
         Returns:
             float32 (N, 1, ceil(H / stride), ceil(W / stride)).
@@ -92,7 +97,7 @@ class CrowdCounter(BaseModel):
         def function(part: torch.Tensor) -> torch.Tensor:
             return self._cut(self.density(self.data_preprocessor({"inputs": part})["inputs"]), part.shape[-2:])
 
-        return self._in_tiles(function, images, tiling)
+        return self._in_tiles(function, images, tiling, done)
 
     def forward(
         self,
@@ -135,11 +140,18 @@ class CrowdCounter(BaseModel):
         counts = [maps.detach().float().flatten(1).sum(1) for maps in (output, density)]
         return {**losses, "count_error": (counts[0] / self.loss.label_scale - counts[1]).abs().mean()}
 
-    def _in_tiles(self, function: Any, images: torch.Tensor, tiling: Mapping[str, int] | None) -> torch.Tensor:
+    def _in_tiles(
+        self,
+        function: Any,
+        images: torch.Tensor,
+        tiling: Mapping[str, int] | None,
+        done: Done = lambda tiles, total: None,
+    ) -> torch.Tensor:
         tiling = self.tiling if tiling is None else tiling
         if tiling is None or images.shape[-2] * images.shape[-1] <= tiling["tile"] ** 2:
             return function(images)
-        return tiled(function, images, tiling["tile"], tiling["overlap"], self.stride, self.multiple)
+        tile, overlap, batch = tiling["tile"], tiling["overlap"], tiling.get("batch", 1)
+        return tiled(function, images, tile, overlap, self.stride, self.multiple, batch=batch, done=done)
 
     def cells(self, size: Sequence[int]) -> tuple[int, int]:
         """Rows and columns of the density map of an image of this height and width, without padding."""

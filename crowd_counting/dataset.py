@@ -11,14 +11,14 @@ import torch
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS, FUNCTIONS
 from numpy.typing import NDArray
-from PIL import Image
 from torch.utils.data import Dataset
 
-from crowd_counting.annotations import Sample, find_samples, keep_inside, read_points
+from crowd_counting.annotations import Sample, find_samples, read_people
 from crowd_counting.density import adaptive_sigma, density_map, limit_sigma, neighbour_distance
 from crowd_counting.shanghaitech import find_shanghaitech, partial_notice
 from crowd_counting.transforms import Augmentation
 from ean_core.errors import UserError
+from ean_core.images import read_image
 
 SPLITS = ("train", "val", "test")
 Item = dict[str, Any]
@@ -40,6 +40,8 @@ class CrowdDataset(Dataset[Item]):
         part: ``"A"`` or ``"B"`` of ShanghaiTech; None: one's own data (`crowd_counting.annotations`).
         split: ``"train"``, ``"val"`` or ``"test"``.
         out_of_frame: What happens to points outside their image: ``"drop"`` or ``"clip"`` to the border.
+        orientation: In which view the points were made, where an image's EXIF tag turns it: ``"upright"`` or
+            ``"stored"``. Images are read upright either way.
         augment: Options of :class:`crowd_counting.transforms.Augmentation`; None: images as they are.
         density: ``dict(type="fixed", sigma=15)``, or ``dict(type="adaptive", k=3, beta=0.3, floor=1, cap=15)`` (see
             :func:`crowd_counting.density.adaptive_sigma`; distances are those of the whole image, so they do not change
@@ -58,6 +60,7 @@ class CrowdDataset(Dataset[Item]):
         part: str | None = None,
         split: str = "train",
         out_of_frame: str = "drop",
+        orientation: str = "upright",
         augment: dict[str, Any] | None = None,
         density: dict[str, Any] | None = None,
         stride: int = 8,
@@ -68,8 +71,7 @@ class CrowdDataset(Dataset[Item]):
         self.augment = None if augment is None else _augmentation(augment)
         self.points, outside = [], 0
         for sample in self.samples:
-            width, height = image_size(sample.image)
-            points, count = keep_inside(read_points(sample.annotation), width, height, out_of_frame)
+            points, count = read_people(sample, orientation, out_of_frame)
             self.points.append(points)
             outside += count
         self.metainfo: dict[str, Any] = {"part": part, "split": split}
@@ -142,35 +144,6 @@ def find_split(root: str | Path, part: str | None, split: str) -> list[Sample]:
     if split not in SPLITS:
         raise UserError(f"split must be {', '.join(SPLITS[:-1])} or {SPLITS[-1]}, got {split!r}")
     return find_samples(root, split) if part is None else find_shanghaitech(root, part, split)
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """Width and height of an image as it is stored, from its header."""
-    with _opened(path) as image:
-        return image.size
-
-
-def read_image(path: str | Path) -> NDArray[np.uint8]:
-    """An image as uint8 RGB, (H, W, 3); grey ones get three equal channels, an EXIF orientation is not applied.
-
-    Raises:
-        UserError: It cannot be decoded, or is truncated.
-        FileNotFoundError: There is none.
-    """
-    with _opened(Path(path)) as image:
-        try:
-            return np.array(image.convert("RGB"))
-        except Exception as error:  # Pillow raises many types for damaged files
-            raise UserError(f"image '{path}' is damaged ({error}): replace it") from None
-
-
-def _opened(path: Path) -> Image.Image:
-    try:
-        return Image.open(path)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"image '{path}' does not exist") from None
-    except Exception as error:
-        raise UserError(f"image '{path}' cannot be read ({type(error).__name__}): replace it") from None
 
 
 def _augmentation(options: dict[str, Any]) -> Augmentation:

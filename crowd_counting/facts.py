@@ -14,7 +14,8 @@ from crowd_counting.annotations import Sample, keep_inside, read_points
 from crowd_counting.check import check_crowd
 from crowd_counting.shanghaitech import COUNTS, PARTS, find_part, list_images
 
-PEOPLE = {"A": (241_677, 241_275), "B": (88_488,)}  # copies of part A differ
+# The published total, and that of another copy that circulates.
+PEOPLE = {"A": (241_677, 241_275), "B": (88_488, 88_272)}
 COLUMNS = ("", "images", "of", "people", "fewest", "most", "smallest", "largest", "grey", "outside", "duplicates")
 
 
@@ -88,10 +89,13 @@ def _verdict(part: str, images: Sequence[int], people: int) -> str:
     expected = [COUNTS[part, split] for split in ("train", "test")]
     if list(images) != expected:
         return f"a partial copy, {images[0]} + {images[1]} of {expected[0]} + {expected[1]} images; it can be used"
-    official = " or ".join(f"{number:,}" for number in PEOPLE[part])
-    if people not in PEOPLE[part]:
-        return f"all images are there, but {people:,} people, not {official}: the annotations were changed"
-    return f"complete, {people:,} people"
+    published, mirror = PEOPLE[part]
+    found = f"all images are there, {people:,} people"
+    if people == published:
+        return f"{found}, the published total"
+    also = "; another copy that circulates has the same" if people == mirror else ""
+    sign = "fewer" if people < published else "more"
+    return f"{found}; differs from the published total of {published:,} by {abs(people - published):,} {sign}{also}"
 
 
 def _align(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -13,8 +13,8 @@ import torch
 from mmengine.registry import METRICS
 from numpy.typing import NDArray
 
-from crowd_counting.annotations import keep_inside, read_points
-from crowd_counting.dataset import find_split, image_size
+from crowd_counting.annotations import read_people
+from crowd_counting.dataset import find_split
 from ean_core.metric import Metric, SampleMetric
 
 Floats = NDArray[np.float64]
@@ -168,15 +168,16 @@ def worst(rows: Sequence[Row]) -> list[Row]:
 
 @METRICS.register_module()
 class CrowdMetric(SampleMetric):
-    """MAE, MSE (RMSE), NAE and GAME of a data set, beside the MAE of always predicting the training images' mean.
+    """MAE, MSE (RMSE), NAE and GAME of a data set, beside MAE and MSE of always predicting the training images' mean.
 
     The ground truth is the number of points. A NaN in one prediction makes the errors NaN. Its tables are the means of
     GAME(0..3), ``by region``, and :func:`by_crowd_size`.
 
     Args:
         stride: Pixels a cell of the density maps, each way.
-        baseline: ``dict(root=..., part=..., out_of_frame=...)``: the training images whose mean count is the constant
-            prediction that "MAE of mean" is the error of; ``None``, or where there are no training images: left out.
+        baseline: ``dict(root=..., part=..., out_of_frame=..., orientation=...)``: the training images whose mean count
+            is the constant prediction that "MAE of mean" and "RMSE of mean" are the errors of; ``None``, or where
+            there are no training images: left out.
 
     Attributes:
         rows: After an evaluation, the :class:`Row` of every image.
@@ -207,7 +208,8 @@ class CrowdMetric(SampleMetric):
         self.tables = {"by region": {"all": means}, "by crowd size": by_crowd_size(self.rows)}
         mean = self.training_mean()
         if mean is not None:
-            metrics["MAE of mean"] = count_errors(people, [mean] * len(people))["MAE"]
+            constant = count_errors(people, [mean] * len(people))
+            metrics |= {"MAE of mean": constant["MAE"], "RMSE of mean": constant["MSE (RMSE)"]}
         return metrics
 
     def training_mean(self) -> float | None:
@@ -218,7 +220,7 @@ class CrowdMetric(SampleMetric):
             except FileNotFoundError:
                 self.baseline = None
                 return None
-            policy = self.baseline["out_of_frame"]
-            counts = [len(keep_inside(read_points(s.annotation), *image_size(s.image), policy)[0]) for s in samples]
+            words = self.baseline.get("orientation", "upright"), self.baseline["out_of_frame"]
+            counts = [len(read_people(sample, *words)[0]) for sample in samples]
             self._mean = float(np.mean(counts))
         return self._mean

@@ -14,8 +14,11 @@ from PIL import Image
 from torch import nn
 
 from ean_core.application import View, require_finite
+from ean_core.inference.drawing import reduced
+from ean_core.stopping import stop_if_asked
+from ean_core.terminal import report_part
 
-TILING = {"tile": 1024, "overlap": 512}
+TILING = {"tile": 1024, "overlap": 192}
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class CrowdCount:
         count: Their number: the sum of ``density``, not rounded.
         density: People in each cell, float32 (ceil(H / stride), ceil(W / stride)).
         stride: Pixels a cell, each way.
-        size: H and W of the image in pixels.
+        size: H and W in pixels of the image, as the network saw it.
     """
 
     count: float
@@ -36,21 +39,30 @@ class CrowdCount:
 
 
 def predict(model: nn.Module, cfg: Config, images: Sequence[NDArray[np.uint8]]) -> list[CrowdCount]:
-    """Count in RGB images (H, W, 3), each at its own size.
+    """Count in RGB images (H, W, 3), each at its own size, or with its longer side reduced to ``cfg.prediction.size``.
 
     An image with more pixels than a tile (``cfg.tiling``, by default 1024 each way) goes through the network in
-    overlapping tiles, so that memory does not grow with it.
+    overlapping tiles, so that memory does not grow with it; with ``cfg.prediction.whole`` in one piece.
     """
-    tiling = dict(cfg.get("tiling") or TILING)
+    asked = cfg.get("prediction") or {}
+    tiling: dict[str, int] = {**TILING, **(cfg.get("tiling") or {}), "batch": asked.get("batch", 1)}
     results = []
     for image in images:
+        image = reduced(image, asked.get("size"))
+        if asked.get("whole"):
+            tiling["tile"] = max(image.shape[:2])  # one tile
         pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
-        cells = model.predict(pixels, tiling)[0, 0]  # type: ignore[operator]
+        cells = model.predict(pixels, tiling, _tell)[0, 0]  # type: ignore[operator]
         require_finite(cells)
         density = cells.cpu().numpy()
         size = (image.shape[0], image.shape[1])
         results.append(CrowdCount(float(density.sum(dtype=np.float64)), density, model.stride, size))  # type: ignore[arg-type]
     return results
+
+
+def _tell(tiles: int, total: int) -> None:
+    report_part(f"tile {tiles} of {total}")
+    stop_if_asked()
 
 
 def row(result: CrowdCount) -> dict[str, object]:
@@ -80,4 +92,4 @@ def draw(image: NDArray[np.uint8], result: CrowdCount) -> Image.Image:
     """The density over the image, with the count and a colour bar."""
     from crowd_counting.visualize import picture_of  # matplotlib's colours: nothing but a picture needs them
 
-    return picture_of(image, result.density, result.stride)
+    return picture_of(reduced(image, max(result.size)), result.density, result.stride)

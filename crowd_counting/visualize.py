@@ -15,16 +15,19 @@ from mmengine.registry import HOOKS
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from crowd_counting.dataset import read_image
+from crowd_counting.density import neighbour_distance
 from crowd_counting.metric import CrowdMetric, to_csv
 from ean_core.application import Share
 from ean_core.files import write_atomic
-from ean_core.inference.drawing import save_png, stack
+from ean_core.images import read_image
+from ean_core.inference.drawing import picture_name, save_png, stack
 
 PANEL = 640  # the longer side of a panel in pixels
 MARGIN, TITLE, BAR, LABELS = 8, 28, 14, 46
 COLOURS = "turbo"
+FINE = 4  # dots are drawn this much larger, for smooth edges
 AREA = 100  # densities are shown as people in a square of this many pixels
+TICKS = (0, 1, 4, 10, 30, 60, 100)  # of these; the last one has the last colour, and what lies above has it too
 
 Picture = NDArray[np.uint8]
 Floats = NDArray[np.floating]
@@ -38,45 +41,65 @@ def heat(density: Floats, size: tuple[int, int], stride: int) -> NDArray[np.floa
     return full[: size[0], : size[1]]
 
 
-def overlay(image: Picture, values: Floats, top: float) -> Picture:
+def place(values: Floats) -> Floats:
+    """Where densities lie on the scale of colours, 0 to 1: ``sqrt(v / 100)``.
+
+    It is the same for all pictures, so one colour means one density in a street and in a stadium, and a network that
+    has not learnt anything is pale. The root leaves room for streets, with their few people.
+    """
+    return np.sqrt(np.clip(values / TICKS[-1], 0, 1))
+
+
+def overlay(image: Picture, values: Floats) -> Picture:
     """Colours for ``values`` over a darkened grey version of an image; where they are 0, the image shows.
 
     Args:
         image: RGB, (H, W, 3).
-        values: (H, W).
-        top: The value of the last colour, above 0.
+        values: People a square of 100x100 pixels, (H, W).
     """
-    colours, opacity = _coloured(values, top)
-    grey = np.repeat(image.mean(2, keepdims=True) * 0.6, 3, axis=2)
+    colours, opacity = _coloured(values)
+    grey = _grey(image)
     opacity = 0.85 * opacity
     return (grey * (1 - opacity) + colours * opacity).round().astype(np.uint8)
 
 
 def layer(density: Floats, stride: int, size: tuple[int, int]) -> tuple[Picture, list[Share]]:
-    """The same colours as a layer of their own, RGBA (H, W, 4), and what five of them mean."""
-    values = heat(density, size, stride)
-    top = max(float(values.max()), 1e-3)
-    colours, opacity = _coloured(values, top)
+    """The same colours as a layer of their own, RGBA (H, W, 4), and what they mean."""
+    colours, opacity = _coloured(heat(density, size, stride))
     legend = []
-    for part in (1.0, 0.75, 0.5, 0.25, 0.0):
-        red, green, blue = (round(255 * c) for c in colormaps[COLOURS](part)[:3])
-        legend.append(Share(f"{part * top:.3g} people per {AREA}x{AREA} px", colour=(red, green, blue)))
+    for tick in reversed(TICKS):
+        red, green, blue = (round(255 * c) for c in colormaps[COLOURS](float(place(np.array(tick))))[:3])
+        more = " or more" if tick == TICKS[-1] else ""
+        legend.append(Share(f"{tick}{more} people per {AREA}x{AREA} px", colour=(red, green, blue)))
     return np.concatenate([colours, 255 * opacity], 2).round().astype(np.uint8), legend
 
 
-def _coloured(values: Floats, top: float) -> tuple[Floats, Floats]:
+def _coloured(values: Floats) -> tuple[Floats, Floats]:
     """RGB in 0..255 (H, W, 3) and opacity in 0..1 (H, W, 1) of a density."""
-    part = np.clip(values / top, 0, 1)
-    return colormaps[COLOURS](part)[..., :3] * 255, np.clip(part * 4, 0, 1)[..., None]
+    part = place(values)
+    return colormaps[COLOURS](part)[..., :3] * 255, np.clip(part * 3, 0, 1)[..., None]
+
+
+def _grey(image: Picture) -> Floats:
+    return np.repeat(image.mean(2, keepdims=True) * 0.6, 3, axis=2)
 
 
 def dots(image: Picture, points: Floats, factor: float) -> Image.Image:
-    """An image with a ring at every head; ``points`` (N, 2) are in pixels before enlarging by ``factor``."""
-    picture = Image.fromarray(image)
-    draw = ImageDraw.Draw(picture)
-    for x, y in np.asarray(points) * factor:
-        draw.ellipse((x - 2.5, y - 2.5, x + 2.5, y + 2.5), outline=(255, 60, 40))
-    return picture
+    """A darkened grey image with a yellow dot at every head, smaller where heads are close, so that each is seen.
+
+    Args:
+        image: RGB, (H, W, 3).
+        points: (N, 2), in pixels before enlarging by ``factor``.
+        factor: Of the image.
+    """
+    places = np.asarray(points, np.float64).reshape(-1, 2) * factor
+    radii = np.clip(0.3 * neighbour_distance(places, 1), 0.7, 3)
+    height, width = image.shape[:2]
+    large = Image.fromarray(_grey(image).round().astype(np.uint8)).resize((FINE * width, FINE * height))
+    draw = ImageDraw.Draw(large)
+    for (x, y), radius in zip(FINE * places, FINE * radii, strict=True):
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), (255, 220, 40))
+    return large.resize((width, height), Image.Resampling.BOX)
 
 
 def picture_of(
@@ -96,12 +119,11 @@ def picture_of(
     small = Image.fromarray(image).resize((max(1, round(width * factor)), max(1, round(height * factor))))
     values = heat(np.nan_to_num(density), (height, width), stride)  # a failed prediction shows the image alone
     values = np.asarray(Image.fromarray(values).resize(small.size, Image.Resampling.BILINEAR))
-    top = max(float(values.max()), 1e-3)
     panels = []
     if points is not None:
         panels.append((f"heads: {len(points)}", dots(np.asarray(small), points, factor)))
     predicted = float(density.sum()) if count is None else count
-    panels.append((f"predicted: {predicted:.1f}", Image.fromarray(overlay(np.asarray(small), values, top))))
+    panels.append((f"predicted: {predicted:.1f}", Image.fromarray(overlay(np.asarray(small), values))))
     font = ImageFont.load_default(16)
     bar_height = max(small.height, 96)
     column = max(small.width, 180) + MARGIN
@@ -114,7 +136,7 @@ def picture_of(
         draw.text((left, 6), title, "black", font)
         canvas.paste(panel, (left, TITLE))
     left = MARGIN + column * len(panels)
-    _bar(canvas, left, TITLE, bar_height, top)
+    _bar(canvas, left, TITLE, bar_height)
     note = f"people per {AREA}x{AREA} px"
     length = font.getlength(note)
     room = left + BAR + LABELS - (MARGIN + column * (len(panels) - 1) + font.getlength(panels[-1][0]) + 2 * MARGIN)
@@ -123,16 +145,17 @@ def picture_of(
     return canvas
 
 
-def _bar(canvas: Image.Image, left: int, top: int, height: int, value: float) -> None:
-    """A colour bar with its ends and middle labelled."""
+def _bar(canvas: Image.Image, left: int, top: int, height: int) -> None:
+    """A colour bar with its ticks, as many as have room."""
     ramp = colormaps[COLOURS](np.linspace(1, 0, height))[:, None, :3]
     strip = (np.repeat(ramp, BAR, axis=1) * 255).round().astype(np.uint8)
     canvas.paste(Image.fromarray(strip), (left, top))
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(13)
-    for part, anchor in ((1.0, "la"), (0.5, "lm"), (0.0, "ld")):
-        draw.text(
-            (left + BAR + 4, top + (1 - part) * (height - 1)), f"{part * value:.3g}", "black", font, anchor=anchor
-        )
+    for tick in TICKS if height >= 16 * len(TICKS) else TICKS[::2]:
+        part = float(place(np.array(tick)))
+        anchor = {0.0: "ld", 1.0: "la"}.get(part, "lm")
+        text = f"{tick}+" if tick == TICKS[-1] else str(tick)
+        draw.text((left + BAR + 4, top + (1 - part) * (height - 1)), text, "black", font, anchor=anchor)
 
 
 @HOOKS.register_module()
@@ -183,7 +206,7 @@ class PictureHook(Hook):
             self._kept.append((error if error == error else float("inf"), path, density, points))
             if runner.cfg.get("show_dir"):
                 picture = picture_of(read_image(path), density, runner.test_dataloader.dataset.stride, points)
-                save_png(picture, Path(runner.cfg.show_dir, Path(path).stem + ".png"))
+                save_png(picture, Path(runner.cfg.show_dir, picture_name(path)))
         self._kept = self._worst(self._kept)
 
     def after_test_epoch(self, runner: Any, metrics: Mapping[str, float] | None = None) -> None:
@@ -199,7 +222,7 @@ class PictureHook(Hook):
             old.unlink()
         for rank, (_, path, density, points) in enumerate(self._worst(gathered), 1):
             picture = picture_of(read_image(path), density, runner.test_dataloader.dataset.stride, points)
-            save_png(picture, folder / f"{rank:02}-{Path(path).stem}.png")
+            save_png(picture, folder / f"{rank:02}-{picture_name(path)}")
 
     def _worst(self, entries: Sequence[tuple[float, str, Floats, Floats]]) -> list[tuple[float, str, Floats, Floats]]:
         unique = {entry[1]: entry for entry in entries}  # a distributed sampler repeats images

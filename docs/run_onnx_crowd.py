@@ -6,9 +6,23 @@ import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps
 
+
+def read(path: str) -> Image.Image:
+    """An image as the network was trained on: upright, on white, RGB, 8 bits (docs/images.md has the table)."""
+    image = ImageOps.exif_transpose(Image.open(path))
+    if image.mode.startswith(("I", "F")):  # 16 bits: the whole range, nothing is stretched
+        values = np.asarray(image)
+        if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+            sys.exit(f"image '{path}' has floating-point values, or more than 16 bits: save it with 8 or 16 bits")
+        image = Image.fromarray(np.round(values / 257).astype(np.uint8))
+    if image.has_transparency_data:
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    return image.convert("RGB")
+
+
 model, photo, out = sys.argv[1:4]
 session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-image = ImageOps.exif_transpose(Image.open(photo)).convert("RGB")
+image = read(photo)
 height, width = session.get_inputs()[0].shape[2:]
 if isinstance(height, int):  # exported without --dynamic: it takes this size alone
     image = image.resize((width, height))

@@ -184,7 +184,8 @@ class Application(Protocol):
         Args:
             model: Its ``data_preprocessor`` knows the device, its ``dataset_meta`` what the training data said of
                 themselves, such as ``classes``.
-            cfg: Its config.
+            cfg: Its config. ``cfg.prediction`` has what :func:`ean_core.inference.load` was asked for: ``size``, the
+                longer side that the network may see, ``whole`` and ``batch``.
             images: RGB (H, W, 3), upright, possibly of different sizes.
 
         Returns:

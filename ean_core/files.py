@@ -152,11 +152,19 @@ def write_json_lines(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a CSV file whole or not at all, with a line of headers; what a row lacks is left empty."""
+    lines = [csv_line(columns, dict(zip(columns, columns, strict=True))), *(csv_line(columns, row) for row in rows)]
+    write_atomic(path, "".join(lines))
+
+
+def csv_line(columns: Sequence[str], row: Mapping[str, Any]) -> str:
+    """A row of a CSV file, with its line break; what it lacks is left empty.
+
+    Raises:
+        ValueError: It has what is no column.
+    """
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomic(path, text.getvalue())
+    csv.DictWriter(text, columns, lineterminator="\n").writerow(row)
+    return text.getvalue()
 
 
 def append_json_line(path: Path, entry: Mapping[str, Any]) -> None:

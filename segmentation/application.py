@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from ean_core.application import RESULTS, Application, Evaluation, Outputs, Target, class_index
+from ean_core.data_check import print_notes
 from ean_core.engine.config import read_class_names
 from ean_core.engine.models import feature_channels
 from ean_core.engine.schema import Entries, ImageModel, Loader, Options, Positive, check_entries
@@ -43,6 +45,7 @@ class Words(Heads):
     train_list: str
     val_list: str
     crop_size: Positive
+    orientation: Literal["upright", "stored"] = "upright"
     inference: Literal["whole", "slide"]
     train_dataloader: Loader
     val_dataloader: Loader
@@ -60,9 +63,10 @@ class Segmentation(Application):
     def configure(self, cfg: Config, *, toy: bool, data_root: str | None, classes: str | None) -> None:
         """Turn the one-word choices of a config into the entries that MMEngine builds.
 
-        ``head`` is a key of ``heads``, ``train_list`` an image list, ``inference`` is ``"whole"`` or ``"slide"``, and
-        ``crop_size`` the side of the training crops in pixels. The heads' channels follow the backbone's. ``data_root``
-        is a folder in VOC layout.
+        ``head`` is a key of ``heads``, ``train_list`` an image list, ``inference`` is ``"whole"`` or ``"slide"``,
+        ``crop_size`` the side of the training crops in pixels, and ``orientation`` the view in which the masks were
+        drawn, ``"upright"`` or ``"stored"``, where an image's EXIF tag turns it. The heads' channels follow the
+        backbone's. ``data_root`` is a folder in VOC layout.
         """
         import_mmseg()
         check_entries(cfg, Words)
@@ -82,6 +86,8 @@ class Segmentation(Application):
             train_list = "train"  # train_aug exists for VOC alone
         names = read_class_names(Path(classes)) if classes is not None else None
         _fill_data(cfg, train_list, names)
+        if cfg.get("orientation") == "stored":
+            _turn_masks(cfg)
         size = cfg.crop_size
         cfg.model.test_cfg = {"mode": "whole"}
         if cfg.inference == "slide":
@@ -97,7 +103,14 @@ class Segmentation(Application):
         for dataset in (loader.dataset for loader in splits):
             name = Path(dataset.ann_file).stem
             masks = dataset.data_prefix.seg_map_path
-            check_voc(cfg.data_root, {name: masks}, cfg.model.decode_head.num_classes, img_suffix=dataset.img_suffix)
+            notes = check_voc(
+                cfg.data_root,
+                {name: masks},
+                cfg.model.decode_head.num_classes,
+                img_suffix=dataset.img_suffix,
+                orientation=cfg.get("orientation", "upright"),
+            )
+            print_notes(notes)
 
     def found_data(self, root: Path) -> Iterator[str]:
         """VOC 2012 in the place that the configs name."""
@@ -242,6 +255,22 @@ def _fit_head(head: Any, found: Sequence[int]) -> None:
     head.in_channels = [found[i] for i in head.in_index] if several else found[last]
     if "c1_in_channels" in head:
         head.c1_in_channels = found[0]
+
+
+def _turn_masks(cfg: Config) -> None:
+    """Let every pipeline turn the masks that it has read; one that does already stays as it is."""
+    step = ConfigDict(type="segmentation.transforms.TurnMask")
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        _insert(loader.dataset.pipeline, step, {"type": "LoadAnnotations"})
+    for augmentation in cfg.get("tta_pipeline", ()):
+        if "transforms" in augmentation:  # each a list of alternatives
+            _insert(augmentation.transforms, [step], [{"type": "LoadAnnotations"}])
+
+
+def _insert(steps: list[Any], new: Any, after: Any) -> None:
+    """Put a step of a pipeline behind another one, unless it is there."""
+    if after in steps and new not in steps:
+        steps.insert(steps.index(after) + 1, copy.deepcopy(new))
 
 
 def _fill_data(cfg: Config, train_list: str, names: list[str] | None) -> None:

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ean_core.data_check import find_problems, report_problems, unreadable
+from ean_core.data_check import find_problems, report_problems, turned_note, unreadable
 from ean_core.errors import UserError
-from ean_core.inference.images import is_whole
+from ean_core.images import Header, header_of, is_whole
 from segmentation.voc import IGNORE, read_list
 
 SINGLE_CHANNEL = ("P", "L", "1", "I")  # and the 16-bit modes, "I;16" and so on
@@ -44,11 +44,13 @@ def check_voc(
     num_classes: int,
     img_dir: str = "JPEGImages",
     img_suffix: str = ".jpg",
-) -> None:
-    """Check every image and mask of the given lists; return silently when all is well.
+    orientation: str = "upright",
+) -> list[str]:
+    """Check every image and mask of the given lists.
 
-    It finds: a missing, unreadable or truncated image or mask; a mask that is not single-channel; a mask
-    whose size is not its image's; a label that is neither below ``num_classes`` nor 255 (ignore).
+    It finds: a missing, unreadable or truncated image or mask; a floating-point image; a mask that is not
+    single-channel; a mask whose size is not its image's; a label that is neither below ``num_classes`` nor 255
+    (ignore).
 
     Args:
         root: the VOC2012 folder.
@@ -56,6 +58,12 @@ def check_voc(
         num_classes: labels 0 to ``num_classes - 1`` are valid.
         img_dir: the folder of the images, under ``root``.
         img_suffix: their file ending (see `detect_suffix`).
+        orientation: the view in which the masks were drawn, ``"upright"`` or ``"stored"``, where an image's EXIF tag
+            turns it.
+
+    Returns:
+        What is worth knowing of data that can be used: images that an EXIF tag turns, and how their masks are
+        understood.
 
     Raises:
         FileNotFoundError: a list is missing.
@@ -69,23 +77,31 @@ def check_voc(
         for name, mask_dir in lists.items()
         for image_id in read_list(root, name)
     )
+    turned: list[str] = []
     report_problems(
-        find_problems(pairs, lambda pair: _pair_problems(root, *pair, num_classes)),
+        find_problems(pairs, lambda pair: _pair_problems(root, *pair, num_classes, orientation, turned)),
         f"in the {len(pairs):,} images and masks of {root}",
         "correct them, or take their ids out of ImageSets/Segmentation",
     )
+    return turned_note(sorted(turned), len(pairs), "masks", orientation)
 
 
-def _pair_problems(root: Path, image: str, mask: str, num_classes: int) -> Iterator[str]:
-    """Yield what is wrong with one image and its mask, one sentence each."""
-    size = None
+def _pair_problems(
+    root: Path, image: str, mask: str, num_classes: int, orientation: str, turned: list[str]
+) -> Iterator[str]:
+    """Yield what is wrong with one image and its mask, one sentence each; note an image that is turned."""
+    header = None
     try:
-        with open(root / image, "rb") as file, Image.open(file) as header:
-            size = header.size
-            if not is_whole(file, header):
+        with open(root / image, "rb") as file, Image.open(file) as opened:
+            header = header_of(opened)
+            if not is_whole(file, opened):
                 yield f"{image}: truncated, its end is missing"
             else:
-                header.verify()
+                opened.verify()
+        if header.mode == "F":
+            yield f"{image}: has floating-point values; save it with 8 or 16 bits"
+        if header.orientation != 1:
+            turned.append(image)
     except FileNotFoundError:
         yield f"{image}: missing"
     except Exception as error:  # Pillow raises many types for damaged files; each is a finding, none a crash
@@ -94,20 +110,24 @@ def _pair_problems(root: Path, image: str, mask: str, num_classes: int) -> Itera
         with open(root / mask, "rb") as file:
             Image.open(file).verify()  # after which nothing else can be done with what was opened
             labels = Image.open(file)
-            yield from (f"{mask}: {problem}" for problem in _mask_problems(labels, size, num_classes))
+            yield from (f"{mask}: {problem}" for problem in _mask_problems(labels, header, num_classes, orientation))
     except FileNotFoundError:
         yield f"{mask}: missing"
     except Exception as error:
         yield f"{mask}: not readable as an image ({unreadable(error)})"
 
 
-def _mask_problems(labels: Image.Image, size: tuple[int, int] | None, num_classes: int) -> Iterator[str]:
-    """Yield what is wrong with one opened mask; ``size`` is its image's (width, height), if known."""
+def _mask_problems(labels: Image.Image, header: Header | None, num_classes: int, orientation: str) -> Iterator[str]:
+    """Yield what is wrong with one opened mask; ``header`` is its image's, if known."""
     if labels.mode not in SINGLE_CHANNEL and not labels.mode.startswith("I;16"):
         yield f"has {len(labels.getbands())} channels (mode {labels.mode}); save label indices, one channel"
         return
-    if size is not None and labels.size != size:
-        yield f"is {labels.width}x{labels.height}, but its image is {size[0]}x{size[1]}"
+    if header is not None:
+        sizes = {"upright": header.size, "stored": header.stored}
+        size = sizes.pop(orientation)
+        if labels.size != size:
+            other = [f"; an EXIF tag turns it: set orientation={view}" for view in sizes if labels.size == sizes[view]]
+            yield f"is {labels.width}x{labels.height}, but its image is {size[0]}x{size[1]}{''.join(other)}"
     if labels.mode in ("P", "L"):
         present = [label for label, count in enumerate(labels.histogram()) if count]
     else:  # rare: 1-bit and 16 or 32-bit masks, of which a histogram would merge labels

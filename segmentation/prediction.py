@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ean_core.application import Share, View, class_names, require_finite
 from ean_core.errors import UserError
-from ean_core.inference.drawing import fit, shorten, to_png
+from ean_core.inference.drawing import fit, reduced, shorten, to_png
 from segmentation.visualize import overlay
 from segmentation.voc import palette as voc_palette
 
@@ -56,27 +56,30 @@ class SegmentationResult:
 def predict(model: BaseModel, cfg: Config, images: Sequence[NDArray[np.uint8]]) -> list[SegmentationResult]:
     """Segment RGB images (H, W, 3), as a test does: at their own size, by ``cfg.model.test_cfg``.
 
-    An image with a side above 2048 pixels is scaled down for the network, and its labels up to the nearest.
-    Neighbours of one size go through the network together.
+    An image with a side above 2048 pixels, or above ``cfg.prediction.size``, is scaled down for the network, and its
+    labels up to the nearest; with ``cfg.prediction.whole`` none is because of its 2048 pixels. Neighbours of one size
+    go through the network together.
     """
+    asked = cfg.get("prediction") or {}
+    longest = asked.get("size") or (None if asked.get("whole") else MAX_SIDE)
     results: list[SegmentationResult] = []
     start = 0
     while start < len(images):
         stop = start + 1
         while stop < len(images) and images[stop].shape == images[start].shape:
             stop += 1
-        results += _predict_batch(model, images[start:stop])
+        results += _predict_batch(model, images[start:stop], longest)
         start = stop
     return results
 
 
-def _predict_batch(model: BaseModel, images: Sequence[NDArray[np.uint8]]) -> list[SegmentationResult]:
+def _predict_batch(
+    model: BaseModel, images: Sequence[NDArray[np.uint8]], longest: int | None
+) -> list[SegmentationResult]:
     from mmseg.structures import SegDataSample  # slow to import, and there once a model is
 
     height, width = images[0].shape[:2]
-    scale = min(1.0, MAX_SIDE / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    seen = [np.asarray(Image.fromarray(i).resize(size, Image.Resampling.BILINEAR)) if scale < 1 else i for i in images]
+    seen = [reduced(image, longest) for image in images]
     # MMSegmentation's preprocessor starts from OpenCV's channel order: (3, H, W), BGR
     inputs = [torch.from_numpy(np.ascontiguousarray(i[:, :, ::-1].transpose(2, 0, 1))) for i in seen]
     meta = {"ori_shape": seen[0].shape[:2], "img_shape": seen[0].shape[:2]}
@@ -87,7 +90,7 @@ def _predict_batch(model: BaseModel, images: Sequence[NDArray[np.uint8]]) -> lis
         require_finite(logits)
         count = max(2, len(logits))
         labels = labels.astype(np.uint8 if count <= 256 else np.uint16)
-        if scale < 1:
+        if labels.shape != (height, width):
             labels = np.asarray(Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST))
         names = class_names(model, count)
         colours = model.dataset_meta.get("palette") or [voc_palette(256)[k % 256] for k in range(count)]

@@ -13,7 +13,8 @@ from mmengine.registry import HOOKS
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from ean_core.inference.drawing import save_png, stack
+from ean_core.images import read_image
+from ean_core.inference.drawing import picture_name, save_png, stack
 from segmentation.voc import IGNORE
 
 HEIGHT = 240  # small panels are enlarged to at least this many pixels, but to no more than twice as many in width
@@ -133,11 +134,11 @@ class PreviewHook(Hook):
         show_dir = runner.cfg.get("show_dir")
         for sample in (outputs or []) if show_dir else []:
             picture = _picture(sample, runner.test_dataloader.dataset.metainfo)
-            save_png(picture, Path(show_dir, Path(sample.img_path).stem + ".png"))
+            save_png(picture, Path(show_dir, picture_name(sample.img_path)))
 
 
 def _picture(sample: Any, meta: Mapping[str, Any]) -> Image.Image:
-    image = np.asarray(Image.open(sample.img_path).convert("RGB"))
+    image = read_image(sample.img_path)
     truth = sample.gt_sem_seg.data.squeeze().cpu().numpy().astype(np.uint8) if "gt_sem_seg" in sample else None
     prediction = sample.pred_sem_seg.data.squeeze().cpu().numpy().astype(np.uint8)
     return side_by_side(image, truth, prediction, meta["classes"], meta["palette"])

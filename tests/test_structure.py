@@ -18,6 +18,7 @@ ADDED = {
     "backbones": ("torchvision", "timm"),
     "analysis": ("scipy", "pytorch_grad_cam", "torchvision", "timm"),
     "figures": ("matplotlib",),
+    "images": ("PIL",),
     "inference": ("PIL", "cv2", "rich", "onnx", "onnxruntime"),
     "scale": ("ray", "grpc"),
     "search": ("rich", "pydantic", "optuna", "scipy"),
@@ -32,10 +33,10 @@ ADDED = {
 
 # The rooms of ean_core: a room imports those above it only, so there is no cycle. Files of its top level are rooms too.
 ROOMS = (
-    "errors", "notebook", "files", "stopping", "data_check", "work_dir", "published", "scheme", "memory", "timing",
-    "terminal", "scale", "doctor", "archive", "histories", "checkpoint", "metric", "attention", "plug", "backbones",
-    "cells", "strategies", "figures", "application", "deploy", "engine", "inference", "search", "analysis",
-    "verification", "inspect_scheme", "demo", "__init__",
+    "errors", "notebook", "files", "stopping", "terminal", "data_check", "images", "work_dir", "published", "scheme",
+    "memory", "timing", "scale", "doctor", "archive", "histories", "checkpoint", "metric", "attention", "plug",
+    "backbones", "cells", "strategies", "figures", "application", "deploy", "engine", "inference", "search",
+    "analysis", "verification", "inspect_scheme", "demo", "__init__",
 )  # fmt: skip
 
 # Who may know the classes of our ResNets; everybody else asks the network (ean_core.plug.Pluggable).

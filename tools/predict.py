@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 
@@ -22,18 +23,37 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.usage = "%(prog)s [CONFIG] CHECKPOINT IMAGE|FOLDER|GLOB|VIDEO ... --out DIR [options]"
     parser.add_argument("paths", nargs="+", metavar="[CONFIG] CHECKPOINT SOURCE", help="config (.py), weights, inputs")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the pictures and predictions.csv")
-    parser.add_argument("--batch", type=int, default=1, metavar="N", help="images at once (default: 1)")
+    parser.add_argument(
+        "--batch", type=int, default=1, metavar="N", help="images, or tiles of one, at once (default: 1)"
+    )
+    parser.add_argument("--size", type=int, metavar="N", help="reduce images whose longer side has more than N pixels")
+    parser.add_argument("--whole", action="store_true", help="large images in one piece, as far as memory allows")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
-    parser.add_argument("--fuse", action="store_true", help="fold batch norms first: same results, faster")
+    parser.add_argument(
+        "--fuse",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="fold batch norms first: same results up to rounding, faster (default: yes)",
+    )
     add_trust(parser)
     args = parser.parse_intermixed_args(argv)
     config = args.paths.pop(0) if args.paths[0].endswith(".py") else None
     if len(args.paths) < 2:
         raise UserError(f"name a checkpoint and at least one image, folder or video: {parser.format_usage().strip()}")
-    if args.batch < 1:
-        raise UserError(f"--batch must be at least 1, got {args.batch}")
+    for name in ("batch", "size"):
+        if (value := getattr(args, name)) is not None and value < 1:
+            raise UserError(f"--{name} must be at least 1, got {value}")
     checkpoint, *sources = args.paths
-    model = load(config, checkpoint, device=args.device, fuse=args.fuse, trust=args.trust)
+    model = load(
+        config,
+        checkpoint,
+        device=args.device,
+        fuse=args.fuse,
+        trust=args.trust,
+        size=args.size,
+        whole=args.whole,
+        batch=args.batch,
+    )
     failed = predict_files(model, sources, args.out, args.batch)
     print(f"predictions {args.out}")
     for line in failed:

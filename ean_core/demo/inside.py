@@ -14,8 +14,8 @@ from ean_core.demo.uploads import read_picture
 from ean_core.errors import UserError
 from ean_core.figures import to_png
 from ean_core.figures.heat_maps import HeatMap, heat_maps
+from ean_core.images import Picture
 from ean_core.inference import Predictor
-from ean_core.inference.images import Picture
 from ean_core.inspect_scheme import DPI, draw_masks
 from ean_core.plug import find_staged
 

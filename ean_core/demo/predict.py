@@ -18,9 +18,9 @@ from ean_core.demo.kept import Grid, Kept, Result
 from ean_core.demo.limits import Limits
 from ean_core.demo.uploads import opened_video, read_picture, reduce
 from ean_core.errors import UserError
+from ean_core.images import Picture
 from ean_core.inference import Predictor
 from ean_core.inference.drawing import to_png
-from ean_core.inference.images import Picture
 from ean_core.inference.video import writing
 
 QUALITY = 90  # of the image's JPEG on the page

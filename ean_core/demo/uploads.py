@@ -16,7 +16,7 @@ from PIL import Image
 
 from ean_core.demo.limits import Limits, RefusedError
 from ean_core.errors import UserError
-from ean_core.inference.images import Picture, decode_image
+from ean_core.images import Picture, decode_image
 from ean_core.inference.video import VideoReader
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")

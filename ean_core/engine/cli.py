@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import io
 import os
 import re
 import shlex
@@ -111,6 +112,8 @@ def command(main: Main) -> Main:
     @functools.wraps(main)
     def run(argv: Sequence[str] | None = None) -> None:
         keep_freed_memory()
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(line_buffering=True)  # a pipe would get nothing before some thousand characters
         with handling_signals(), warnings.catch_warnings():
             for text in UNIMPORTANT:
                 warnings.filterwarnings("ignore", text)

@@ -32,14 +32,24 @@ class HistoryHook(Hook):
         rule: ``"greater"`` or ``"less"`` is better.
         interval: Iterations between two training lines; each holds the mean loss since the last.
         unit: Of the validation metrics, for the curves.
+        apart: The unit of those that have another one, by name.
     """
 
     priority = "BELOW_NORMAL"  # before the scheduler: the learning rate of a line is the one its step took
 
-    def __init__(self, metric: str, rule: str = "greater", interval: int = 10, unit: str = "%") -> None:
+    def __init__(
+        self,
+        metric: str,
+        *,
+        rule: str = "greater",
+        interval: int = 10,
+        unit: str = "%",
+        apart: Mapping[str, str] | None = None,
+    ) -> None:
         if interval < 1:
             raise UserError(f"HistoryHook: interval must be at least 1 iteration, got {interval}")
         self.metric, self.rule, self.interval, self.unit = metric, rule, interval, unit
+        self.apart = apart
         self._losses: list[torch.Tensor] = []
 
     @master_only
@@ -77,7 +87,7 @@ class HistoryHook(Hook):
         # Matplotlib: after the first epoch is early enough
         from ean_core.figures.training_curves import training_curves
 
-        figure = training_curves(read_history(self._path), self.metric, self.unit)
+        figure = training_curves(read_history(self._path), self.metric, self.unit, self.apart)
         if figure is not None:
             save_figure(figure, self._path.with_name("curves.png"))
 

@@ -18,12 +18,12 @@ from ean_core.engine.runner import unwrap
 from ean_core.engine.shipped import short_name
 from ean_core.engine.stop_hook import StopHook
 from ean_core.plug import Pluggable, find_pluggable
-from ean_core.terminal import progress_bar
+from ean_core.terminal import ProgressLines, progress_bar
 
 
 @HOOKS.register_module()
 class ProgressHook(Hook):
-    """A bar on a terminal; where output goes to a file, one line per epoch.
+    """A bar on a terminal; where output goes to a file, a line per validation, and in between one now and then.
 
     Args:
         metric: The validation metric shown beside the loss.
@@ -34,6 +34,7 @@ class ProgressHook(Hook):
     def __init__(self, metric: str) -> None:
         self.metric = metric
         self._bar: Progress | None = None
+        self._lines: ProgressLines | None = None
         self._score = ""
 
     def before_train(self, runner: Any) -> None:
@@ -44,6 +45,7 @@ class ProgressHook(Hook):
         self._bar = progress_bar()
         self._bar.start()
         self._task = self._bar.add_task("", total=runner.max_iters, completed=runner.iter)
+        self._lines = ProgressLines("iteration", total=runner.max_iters, begun=runner.iter, slower=1.5)
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Mapping[str, Any] | None = None
@@ -53,13 +55,22 @@ class ProgressHook(Hook):
             loss = float((outputs or {})["loss"].detach())
             text = f"epoch {runner.epoch + 1}/{runner.max_epochs}  loss {loss:.3f}{self._score}"
             self._bar.update(self._task, completed=runner.iter + 1, description=text)
+        if self._lines is not None:
+            self._lines.update(runner.iter + 1, text)
+
+    def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Say how far a long validation is."""
+        if self._lines is not None:
+            self._lines.update(note=f"validating, {batch_idx + 1} of {len(runner.val_dataloader)}")
 
     def after_val_epoch(self, runner: Any, metrics: Mapping[str, float] | None = None) -> None:
         """Show the metrics of this epoch."""
         if self._bar is not None and metrics:
             self._score = f"  {self.metric} {metrics.get(self.metric, float('nan')):.2f}"
             values = "  ".join(f"{name} {value:.2f}" for name, value in metrics.items())
-            self._bar.console.print(f"epoch {runner.epoch:>3}/{runner.max_epochs}  {values}", highlight=False)
+            self._bar.console.print(
+                f"epoch {runner.epoch:>3}/{runner.max_epochs}  {values}", highlight=False, soft_wrap=True
+            )
 
     def before_test(self, runner: Any) -> None:
         """Print the header and start the bar of a test."""
@@ -68,17 +79,20 @@ class ProgressHook(Hook):
             self._bar = progress_bar()
             self._bar.start()
             self._task = self._bar.add_task("evaluating", total=len(runner.test_dataloader))
+            self._lines = ProgressLines("evaluated", total=len(runner.test_dataloader), slower=1.5)
 
     def after_test_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         """Advance the bar."""
         if self._bar is not None:
             self._bar.update(self._task, completed=batch_idx + 1)
+        if self._lines is not None:
+            self._lines.update(batch_idx + 1)
 
     def after_run(self, runner: Any) -> None:
         """Stop the bar."""
         if self._bar is not None:
             self._bar.stop()
-            self._bar = None
+            self._bar = self._lines = None
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from ean_core.engine.space import log_strictly, naming_full_disk, space_needed
 from ean_core.engine.stop_hook import StopHook
 from ean_core.errors import UserError
 from ean_core.files import read_json, write_atomic, written
-from ean_core.stopping import running
+from ean_core.stopping import launched_rank, running
 from ean_core.terminal import print_line, print_next, print_table, tool
 from ean_core.work_dir import begin, require_space, set_aside, working_in
 
@@ -113,6 +113,8 @@ def train(
         working_in(work_dir, (*RUN_FILES, Path(cfg.filename).name, "environment.json")),
     ):
         require_space(work_dir, 0)  # for the first lines of the log
+        if not launched_rank():  # the first words: a data set may have a hundred thousand files
+            print_line("checking", f"the data in {cfg.get('data_root', 'the config')}")
         application.check(cfg, train=True)
         runner = build_runner(cfg)
         loader = runner.train_dataloader

@@ -8,7 +8,7 @@
     result = model("photo.jpg")              # or a PIL image, an array, or a list of these
 """
 
-from ean_core.inference.images import read_image, to_rgb
+from ean_core.images import read_image, to_rgb
 from ean_core.inference.predictor import Predictor, load
 
 __all__ = ["Predictor", "load", "read_image", "to_rgb"]

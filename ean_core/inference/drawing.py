@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from ean_core.files import write_atomic
@@ -28,6 +31,24 @@ def fit(picture: Image.Image, small: int = SMALL, large: int = LARGE) -> Image.I
         return picture.resize((size[0], size[1]), Image.Resampling.LANCZOS)
     factor = max(1, min(-(-small // shorter), large // longer))
     return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
+
+
+def reduced(image: NDArray[np.uint8], longest: int | None) -> NDArray[np.uint8]:
+    """An image (H, W, 3) whose longer side has at most ``longest`` pixels; ``None``: as it is."""
+    height, width = image.shape[:2]
+    if longest is None or max(height, width) <= longest:
+        return image
+    scale = longest / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+
+
+def picture_name(path: str | os.PathLike[str], ending: str = ".png") -> str:
+    """What the picture of a file is called: the file's whole name, and an ending behind it.
+
+    So ``a.jpg`` and ``a.jpeg`` have different pictures.
+    """
+    return f"{Path(path).name}{ending}"
 
 
 def shorten(text: str, width: float, font: Any) -> str:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 import glob
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.progress import Progress
-
+from ean_core import images
 from ean_core.errors import UserError
-from ean_core.files import replacing
-from ean_core.inference import images, video
-from ean_core.inference.drawing import save_png
-from ean_core.inference.images import Picture, read_image
+from ean_core.files import append_line, csv_line, write_csv
+from ean_core.images import Picture, read_image
+from ean_core.inference import video
+from ean_core.inference.drawing import picture_name, save_png
 from ean_core.inference.predictor import Predictor
 from ean_core.stopping import steps
-from ean_core.terminal import progress_bar
+from ean_core.terminal import ProgressLines, hearing_parts, progress_bar
 
 WriteRow = Callable[[dict[str, Any]], None]
 TABLE = "predictions.csv"
@@ -29,9 +26,10 @@ TABLE = "predictions.csv"
 def predict_files(model: Predictor, sources: Sequence[str], out: str | os.PathLike[str], batch: int = 1) -> list[str]:
     """Write a picture of every image, an annotated copy of every video, and ``predictions.csv``.
 
-    A picture is called like its image, with the ending ``.png`` (after the image's own, where two images differ in
-    nothing else); images of a folder keep their places in its subfolders. The table has a line per image; a video has
-    a line a frame. At most ``batch`` images or frames are held at once.
+    A picture has its image's whole name with ``.png`` behind it, a video's copy ``.mp4``; images of a folder keep their
+    places in its subfolders. Of two images of one name in two sources the second has a number. The table has a line per
+    image, which names the picture; a video has a line a frame. A line is in the file when its image is done. At most
+    ``batch`` images or frames are held at once. Output that is no terminal gets a line of progress every few seconds.
 
     Args:
         model: What predicts.
@@ -49,21 +47,57 @@ def predict_files(model: Predictor, sources: Sequence[str], out: str | os.PathLi
     out = Path(out)
     jobs = find_sources(sources, out)
     failed: list[str] = []
-    with _table(out / TABLE) as write, progress_bar(transient=True) as bar, steps() as done:
-        task = bar.add_task("predicting", total=len(jobs), visible=len(jobs) > 1)
+    write = _Table(out)
+    with _Progress(len(jobs)) as progress, steps() as done:
         pictures = [job for job in jobs if not is_video(job[0])]
         for start in range(0, len(pictures), batch):
-            _predict_images(model, pictures[start : start + batch], write, failed)
-            bar.advance(task, len(pictures[start : start + batch]))
+            some = pictures[start : start + batch]
+            progress.begin(some[0][0].name)
+            _predict_images(model, some, write, failed)
+            progress.end(len(some))
             done()
         for path, target in jobs:
             if is_video(path):
+                progress.begin(path.name)
                 try:
-                    _predict_video(model, path, target, write, batch, bar, done)
+                    _predict_video(model, path, target, write, batch, progress, done)
                 except ValueError as error:
                     failed.append(str(error))
-                bar.advance(task)
+                progress.end(1)
     return failed
+
+
+class _Progress:
+    """A bar on a terminal, lines elsewhere, which say of a large image or a video how far it is."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._done, self._name = total, 0, ""
+        self._bar, self._lines = progress_bar(transient=True), ProgressLines("predicted", total=total)
+        self._hearing = hearing_parts(self.part)
+
+    def __enter__(self) -> _Progress:
+        self._bar.start()
+        self._task = self._bar.add_task("predicting", total=self._total)
+        self._hearing.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hearing.__exit__(None, None, None)
+        self._bar.stop()
+
+    def begin(self, name: str) -> None:
+        self._name = name
+        self._bar.update(self._task, description=f"predicting {name}")
+        self._lines.update(note=name)
+
+    def part(self, text: str) -> None:
+        self._bar.update(self._task, description=f"predicting {self._name}, {text}")
+        self._lines.update(note=f"{self._name}, {text}")
+
+    def end(self, count: int) -> None:
+        self._done += count
+        self._bar.update(self._task, completed=self._done)
+        self._lines.update(self._done)
 
 
 def find_sources(sources: Sequence[str], out: Path) -> list[tuple[Path, Path]]:
@@ -107,12 +141,10 @@ def _targets(found: dict[Path, Path], out: Path) -> list[tuple[Path, Path]]:
     sources = {path.resolve() for path in found}
     for path, place in found.items():
         ending = ".mp4" if is_video(path) else ".png"
-        target = out / place.with_suffix(ending)
-        number = 1
+        target, number = out / place.with_name(picture_name(place, ending)), 1
         while target in taken:
             number += 1
-            name = f"{place.name}{ending}" if number == 2 else f"{place.name}-{number - 1}{ending}"
-            target = out / place.with_name(name)
+            target = out / place.with_name(picture_name(place, f"-{number}{ending}"))
         if target.resolve() in sources:
             raise UserError(
                 f"the picture of '{path}' would replace '{target}', which is an input: choose another --out"
@@ -143,23 +175,33 @@ def _predict_images(model: Predictor, jobs: Iterable[tuple[Path, Path]], write: 
     results = model.predict([image for *_, image in read], [str(path) for path, *_ in read]) if read else []
     for (path, target, image), result in zip(read, results, strict=True):
         save_png(model.task.draw(image, result), target)
-        write({"image": str(path), **model.task.row(result)})
+        write({"image": str(path), "picture": target, **model.task.row(result)})
 
 
 def _predict_video(
-    model: Predictor, path: Path, target: Path, write: WriteRow, batch: int, bar: Progress, done: Callable[[], None]
+    model: Predictor,
+    path: Path,
+    target: Path,
+    write: WriteRow,
+    batch: int,
+    progress: _Progress,
+    done: Callable[[], None],
 ) -> None:
     reader = video.VideoReader(path)
-    task = bar.add_task(path.name, total=reader.frames or None)
     count = 0
     with video.writing(target, reader.rate) as draw:
         for frames in _batches(reader, batch):
             for frame, result in zip(frames, model.predict(frames), strict=True):
                 draw(model.task.draw(frame, result))
-                place = {"image": str(path), "frame": count, "seconds": round(count / reader.rate, 3)}
+                place = {
+                    "image": str(path),
+                    "picture": target,
+                    "frame": count,
+                    "seconds": round(count / reader.rate, 3),
+                }
                 write(place | model.task.row(result))
                 count += 1
-            bar.update(task, completed=count)
+            progress.part(f"frame {count}{f' of {reader.frames}' if reader.frames else ''}")
             done()
 
 
@@ -169,19 +211,21 @@ def _batches(frames: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
         yield batch
 
 
-@contextmanager
-def _table(path: Path) -> Iterator[WriteRow]:
-    """A CSV file that appears when it is whole, if it has a row; ``frame`` and ``seconds`` are empty for images."""
-    with replacing(path) as part, ExitStack() as opened:
-        writer: csv.DictWriter[str] | None = None
+class _Table:
+    """A CSV file, of which each line is whole and on the disk's way when it has been written.
 
-        def write(row: dict[str, Any]) -> None:
-            nonlocal writer
-            if writer is None:
-                file = opened.enter_context(part.open("w", newline="", encoding="utf-8"))
-                columns = [key for key in row if key not in ("image", "frame", "seconds")]
-                writer = csv.DictWriter(file, ["image", "frame", "seconds", *columns])
-                writer.writeheader()
-            writer.writerow(row)
+    The first row takes the place of an earlier table. ``picture`` is the file under ``out``, ``frame`` and ``seconds``
+    are empty for images.
+    """
 
-        yield write
+    def __init__(self, out: Path) -> None:
+        self._out, self._columns = out, []  # type: tuple[Path, list[str]]
+
+    def __call__(self, row: dict[str, Any]) -> None:
+        row["picture"] = row["picture"].relative_to(self._out).as_posix()
+        if not self._columns:
+            self._columns = ["image", "picture", "frame", "seconds"]
+            self._columns += [key for key in row if key not in self._columns]
+            write_csv(self._out / TABLE, self._columns, [row])
+        else:
+            append_line(self._out / TABLE, csv_line(self._columns, row), sync=False)

@@ -24,8 +24,8 @@ from ean_core.engine.loading import load_model
 from ean_core.engine.models import build_model
 from ean_core.engine.progress import describe
 from ean_core.errors import UserError
+from ean_core.images import Picture, read_image, to_rgb
 from ean_core.inference.admission import check_model
-from ean_core.inference.images import Picture, read_image, to_rgb
 from ean_core.inference.stored_config import building_stored, stored_config
 from ean_core.notebook import facts, scheme_svg
 from ean_core.plug.pluggable import Pluggable
@@ -79,6 +79,14 @@ class Predictor:
                 return self.task.predict(self.model, self.cfg, pictures)
             except NotFiniteError as error:
                 raise self.not_finite(names) from error
+            except (RuntimeError, MemoryError) as error:
+                if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "allocate memory" not in str(error):
+                    raise
+                sizes = ", ".join(sorted({f"{picture.shape[1]}x{picture.shape[0]}" for picture in pictures}))
+                raise UserError(
+                    f"images of {sizes} pixels do not fit into the memory of {_device(self.model)}: set a smaller "
+                    "--size or --batch, and leave --whole out"
+                ) from error
 
     def _repr_html_(self) -> str:
         rows = {"checkpoint": self.name, "task": self.task.name, **describe(self.model, self.cfg)}
@@ -105,6 +113,9 @@ def load(
     fuse: bool = False,
     *,
     trust: Collection[str] = (),
+    size: int | None = None,
+    whole: bool = False,
+    batch: int = 1,
 ) -> Predictor:
     """Build a checkpoint's model for prediction. No data set has to exist.
 
@@ -115,6 +126,10 @@ def load(
         fuse: Fold batch norms into convolutions first: the same results up to rounding, faster.
         trust: Types, such as ``"module.Class"``, that the config in the checkpoint may import and build besides those
             of this project and its libraries. That runs their code, with options of the checkpoint's author.
+        size: Reduce an image whose longer side has more pixels than this before the network sees it.
+        whole: Send large images through the network in one piece, at their own size: neither in tiles, as a crowd
+            counter else does, nor reduced, as a segmentation else is. Memory then grows with the image.
+        batch: Tiles of a large image that go through the network together.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -148,6 +163,7 @@ def load(
     if fuse:
         model = fuse_model(model)
     model.dataset_meta = dataset_meta  # type: ignore[assignment]
+    cfg.prediction = {"size": size, "whole": whole, "batch": batch}
     return Predictor(model.to(target).eval(), cfg, application, name)
 
 
@@ -184,6 +200,11 @@ def find_device(device: str | torch.device | None) -> torch.device:
     except Exception as error:  # what torch raises depends on how it was built
         raise UserError(f"device '{device}' cannot be used here: leave --device out, or choose cpu") from error
     return target
+
+
+def _device(model: nn.Module) -> str:
+    parameter = next(model.parameters(), None)
+    return "this machine" if parameter is None else str(parameter.device)
 
 
 def _picture(source: Source) -> Picture:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ean_core.errors import UserError
 from ean_core.files import replacing
-from ean_core.inference.images import Picture
+from ean_core.images import Picture
 
 SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
 

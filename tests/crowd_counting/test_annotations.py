@@ -37,6 +37,7 @@ ROWS = "1.5,2.25\n30,40\n30,40\n-3.5,1000\n"
         ("a.csv", "y,name,x\n2.25,p,1.5\n40,,30\n40,q,30\n1000,r,-3.5\n"),
         ("a.csv", ROWS.replace("\n", "\n\n")),
         ("a.json", json.dumps(POINTS.tolist())),
+        ("a.json", "\ufeff" + json.dumps(POINTS.tolist())),
         ("a.json", json.dumps({"points": POINTS.tolist(), "human_num": 4})),
         ("a.npy", POINTS),
         ("a.npy", POINTS.astype(np.float16)),
@@ -73,21 +74,26 @@ def test_nobody_is_a_count_of_zero(tmp_path, name, content):
     [
         ("a.csv", "1,2,3\n4,5,6\n", "it has 3 columns: keep two, x and y, or name them"),
         ("a.csv", "1\n2\n", "it has 1 columns"),
-        ("a.csv", "1,2\n3\n", "row 2 has 1 columns, not 2"),
-        ("a.csv", "x,y\n1,two\n", "could not convert"),
-        ("a.csv", "a,b\n1,2\n", "could not convert"),
+        ("a.csv", "1,2\n3\n", "line 2 has 1 columns, not 2"),
+        ("a.csv", "x,y\n1,two\n", "line 2: 'two' is no number; write x,y in pixels"),
+        ("a.csv", "a,b\n1,2\n", "line 1: 'a' is no number; write x,y in pixels, under a header x,y or none"),
+        ("a.csv", "x,y\n1,\n", "line 2: a number is missing"),
+        ("a.csv", "1;2\n", "separate them by a comma"),
+        ("a.csv", b"\xff\xfe1\x00", "it is no text in UTF-8 (byte 0 is none): save it as such"),
         ("a.csv", "1,nan\n", "point 1 is not finite (1 such)"),
-        ("a.json", "{", "cannot be read"),
+        ("a.json", "[[1, 2],\n[3, }", "line 2 is no JSON (Expecting value): correct it"),
+        ("a.json", '[[1, "2"]]', "point 1 is [1, '2']: write it as [x, y], two numbers in pixels"),
         ("a.json", "3", "no list of"),
         ("a.json", '{"boxes": []}', "no 'points'"),
-        ("a.json", "[[1, 2], [3]]", "cannot be read"),
-        ("a.json", "[[1, 2, 3]]", "shape (1, 3): give two columns"),
+        ("a.json", "[[1, 2], [3]]", "point 2 is [3]: write it as [x, y]"),
+        ("a.json", "[[1, 2, 3]]", "point 1 is [1, 2, 3]: write it as [x, y]"),
         ("a.json", "[[1, NaN], [2, Infinity]]", "point 1 is not finite (2 such)"),
-        ("a.json", '[{"x": 1, "y": 2}]', "cannot be read"),
+        ("a.json", '[{"x": 1, "y": 2}]', "point 1 is {'x': 1, 'y': 2}: write it as [x, y]"),
         ("a.npy", np.zeros((2, 3)), "shape (2, 3)"),
         ("a.npy", np.zeros(2), "shape (2,)"),
-        ("a.npy", np.array([{"x": 1}], object), "cannot be read"),
-        ("a.npy", b"not an array", "cannot be read"),
+        ("a.npy", np.array([{"x": 1}], object), "it is no array of numbers: write it with numpy.save"),
+        ("a.npy", b"not an array", "it is no array of numbers"),
+        ("a.npy", np.array([["1", "2"]]), "it holds <U1, and no numbers"),
         ("a.mat", b"not a mat file", "cannot be read"),
         ("a.mat", encode_mat(POINTS)[:200], "cannot be read"),
         ("a.mat", {"density": POINTS}, "neither image_info (ShanghaiTech) nor annPoints"),
@@ -213,3 +219,36 @@ def test_hold_out(count, held):
     assert train == samples[: count - held]
     with pytest.raises(ValueError, match="two are the least"):
         hold_out(samples[:1], [0], 0.1)
+
+
+def test_a_mark_of_byte_order_inside_a_list(own):
+    """Two lists of an editor that begins files with a mark, joined."""
+    (own / "train.txt").write_text("\ufeff3\n\ufeff1.jpg\n")
+    (own / "val.txt").write_text("\u200b7\u200b \n")
+    assert names(find_samples(own, "train")) == ["3", "1"]
+    assert names(find_samples(own, "val")) == ["7"]
+    (own / "train.txt").write_text("3\u200b1\n")
+    with pytest.raises(FileNotFoundError, match=r"names '3\\u200b1', which is not in"):
+        find_samples(own, "train")
+
+
+def test_endings_in_capitals(own, image):
+    (own / "annotations/3.csv").rename(own / "annotations/3.CSV")
+    (own / "images/3.jpg").rename(own / "images/3.JPG")
+    samples = {sample.image.name: sample.annotation.name for sample in find_samples(own, "train")}
+    assert samples["3.JPG"] == "3.CSV"
+
+
+def test_a_name_of_two_images_needs_its_ending(own, image):
+    image(own / "images/3.png")
+    (own / "train.txt").write_text("3\n")
+    with pytest.raises(ValueError, match=r"train\.txt' names '3', which is '3.jpg' and '3.png': write the ending"):
+        find_samples(own, "train")
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".tif", ".gif", ".jfif"])
+def test_every_image_that_can_be_read_is_found(own, image, suffix):
+    image(own / f"images/more{suffix}")
+    (own / "annotations/more.csv").write_text("1,2\n")
+    found = [sample for split in ("train", "val") for sample in find_samples(own, split)]
+    assert own / f"images/more{suffix}" in [sample.image for sample in found]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from crowd_counting.check import check_crowd
 from crowd_counting.toy_crowds import encode_mat
@@ -140,6 +141,51 @@ def test_own_data(own):
     (own / "annotations/3.csv").write_text("")
     (own / "annotations/extra.json").write_text("[]")
     assert only_problem(own, part=None) == "annotation 'annotations/extra.json' has no image"
+
+
+def test_relative_coordinates(own):
+    (own / "annotations/3.csv").write_text("0.25,0.5\n1,0.75\n")
+    assert only_problem(own, part=None) == (
+        "annotation 'annotations/3.csv': all 2 points lie between 0 and 1: relative coordinates? Write pixels, x times "
+        "40 and y times 30"
+    )
+
+
+def test_two_images_with_one_annotation(own, image):
+    image(own / "images/3.png")
+    assert only_problem(own, part=None) == (
+        f"images '{own}/images/3.jpg' and '{own}/images/3.png' share the annotation '{own}/annotations/3.csv': rename "
+        "one with its points"
+    ).replace(f"{own}/", "")
+
+
+def test_two_annotations_of_one_image(own):
+    np.save(own / "annotations/3.npy", np.ones((4, 2)))
+    assert only_problem(own, part=None) == (
+        "one image has the annotations 'annotations/3.csv' and 'annotations/3.npy': keep one"
+    )
+
+
+def test_an_image_of_another_ending(own):
+    (own / "images/extra.heic").write_bytes(b"ftypheic")
+    (own / "annotations/extra.csv").write_text("1,2\n")
+    assert only_problem(own, part=None) == (
+        "image 'images/extra.heic' has an annotation, but its ending is not read: convert it to .jpg or .png"
+    )
+
+
+def test_a_floating_point_image(own):
+    Image.fromarray(np.zeros((30, 40), np.float32)).save(own / "images/extra.tif")
+    (own / "annotations/extra.csv").write_text("1,2\n")
+    assert "extra.tif' has floating-point values: save it with 8 or 16 bits" in only_problem(own, part=None)
+
+
+def test_points_outside_are_noted_with_their_file(own):
+    (own / "annotations/3.csv").write_text("1,2\n41,3\n5,6\n7,-8\n")
+    assert check_crowd(own) == [
+        f"annotation '{own}/annotations/3.csv': 2 of 4 points lie outside its 40x30 image and are dropped, first point "
+        "2 (41, 3): correct them, or keep them at the border with out_of_frame='clip'"
+    ]
 
 
 def test_no_data(tmp_path):

@@ -7,12 +7,13 @@ import pytest
 import torch
 from mmengine.registry import DATASETS
 from mmengine.runner import Runner
-from PIL import Image, ImageOps
+from PIL import Image
 
-from crowd_counting.dataset import CrowdDataset, collate, read_image
+from crowd_counting.dataset import CrowdDataset, collate
 from crowd_counting.density import adaptive_sigma, density_map
 from crowd_counting.toy_crowds import encode_mat
 from ean_core.engine.reproduce import seed_worker
+from ean_core.images import read_image
 
 FIXED = {"type": "fixed", "sigma": 3}
 ADAPTIVE = {"type": "adaptive", "cap": 8}
@@ -85,22 +86,6 @@ def test_adaptive_kernels_grow_with_the_picture(part):
     np.testing.assert_allclose(
         dataset[0]["density"][0], density_map(2 * np.array(points), (60, 80), 8, sigma), rtol=1e-5, atol=1e-9
     )
-
-
-def test_exif_orientation_is_not_applied(part):
-    """Annotations are in stored pixels: a picture that viewers turn by a quarter is read as it is stored."""
-    root = part(width=40, height=24)
-    path = root / "part_B_final/test_data/images/IMG_1.jpg"
-    picture = Image.new("RGB", (40, 24))
-    picture.paste((255, 255, 255), (0, 0, 40, 8))  # a white band on top, as stored
-    exif = picture.getexif()
-    exif[0x0112] = 6
-    picture.save(path, exif=exif)
-    assert ImageOps.exif_transpose(Image.open(path)).size == (24, 40)
-    item = CrowdDataset(root, part="B", split="test")[0]
-    assert item["inputs"].shape == (3, 24, 40)
-    assert item["inputs"][:, :8].float().mean() > 250
-    assert item["inputs"][:, 8:].float().mean() < 5
 
 
 @pytest.mark.parametrize(
@@ -253,7 +238,7 @@ def test_broken_files(part):
     content = picture.read_bytes()
     dataset = CrowdDataset(root, part="B", split="test")
     picture.write_bytes(content[: len(content) // 2])
-    with pytest.raises(ValueError, match=r"image '.*IMG_1\.jpg' is damaged \(.*truncated.*\): replace it"):
+    with pytest.raises(ValueError, match=r"image '.*IMG_1\.jpg' cannot be read: it is truncated"):
         dataset[0]
     picture.write_bytes(b"<html>")
     with pytest.raises(ValueError, match=r"image '.*IMG_1\.jpg' cannot be read"):

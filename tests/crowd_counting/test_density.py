@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
+from scipy.stats import norm
 
 from crowd_counting.density import CHUNK, adaptive_sigma, density_map, limit_sigma, neighbour_distance
 
@@ -153,3 +154,18 @@ def test_adaptive_sigma():
 def test_limits_of_sigma(floor, cap):
     with pytest.raises(ValueError, match="0 < floor <= cap"):
         limit_sigma(np.ones(3), floor, cap)
+
+
+def test_points_spread_evenly_make_no_band_at_a_border() -> None:
+    """Their density at a distance y from the border, by integrating the renormalised kernels of all heads t.
+
+    ``integral of phi((y - t) / s) / s / Phi(t / s) dt``: 0.69 at the border itself, at most 1.07 of the mean.
+    """
+    sigma, height, width = 15.0, 480, 480
+    places = np.stack(np.meshgrid(np.arange(0, width, 4), np.arange(height)), -1).reshape(-1, 2) + 0.5
+    rows = density_map(places, (height, width), 8, sigma)[:, 20:40].mean(1) / (len(places) / (60 * 60))
+    t, y = np.arange(0.05, 200, 0.1), np.arange(0.25, 80, 0.5)
+    kernel = norm.pdf((y[:, None] - t) / sigma) / sigma / norm.cdf(t / sigma)
+    expected = kernel.sum(1).reshape(-1, 16).mean(1) * 0.1  # of the first ten rows of cells
+    np.testing.assert_allclose(rows[:10], expected, rtol=0.02)
+    assert (round(float(rows[0]), 2), round(float(rows.max()), 2)) == (0.81, 1.07)

@@ -5,9 +5,11 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
+from PIL import Image
 
 from crowd_counting import prediction
 from crowd_counting.application import application
+from ean_core.terminal import hearing_parts
 from ean_testing.references import randomize
 
 CFG = Config({
@@ -70,6 +72,34 @@ def test_no_more_than_a_tile_goes_through_the_network(model: torch.nn.Module, mo
     (whole,) = prediction.predict(model, CFG, [image])
     assert len(seen) == 1
     np.testing.assert_allclose(tiled.density, whole.density, rtol=1e-4, atol=1e-5 * whole.density.max())
+    seen.clear()
+    asked = Config({"tiling": {"tile": 320, "overlap": 256}, "prediction": {"whole": True}})
+    (piece,) = prediction.predict(model, asked, [image])
+    assert len(seen) == 1
+    assert np.array_equal(piece.density, whole.density)
+    seen.clear()
+    asked = Config({"tiling": {"tile": 96, "overlap": 32}, "prediction": {"batch": 4}})
+    prediction.predict(model, asked, [image])
+    assert max(shape[0] for shape in seen) == 4
+
+
+@torch.inference_mode()
+def test_large_images_are_reduced_on_request(model: torch.nn.Module) -> None:
+    (image,) = noise((40, 80))
+    (result,) = prediction.predict(model, Config({"prediction": {"size": 40}}), [image])
+    assert result.size == (20, 40)
+    small = np.asarray(Image.fromarray(image).resize((40, 20), Image.Resampling.BILINEAR))
+    (expected,) = prediction.predict(model, CFG, [small])
+    assert np.array_equal(result.density, expected.density)
+    assert prediction.draw(image, result).size == prediction.draw(small, expected).size
+
+
+@torch.inference_mode()
+def test_a_large_image_says_which_tile_it_is_at(model: torch.nn.Module) -> None:
+    told: list[str] = []
+    with hearing_parts(told.append):
+        prediction.predict(model, Config({"tiling": {"tile": 96, "overlap": 32}}), noise((64, 200)))
+    assert told == ["tile 1 of 3", "tile 2 of 3", "tile 3 of 3"]
 
 
 def test_prepare_makes_the_choices_of_a_config_file() -> None:

@@ -184,6 +184,8 @@ def test_the_training_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     found = metric.evaluate(4)
     assert metric.training_mean() == pytest.approx(np.mean(counts))
     assert found["MAE of mean"] == pytest.approx(np.mean([abs(np.mean(counts) - people) for people in range(4)]))
+    squares = [(np.mean(counts) - people) ** 2 for people in range(4)]
+    assert found["RMSE of mean"] == pytest.approx(np.sqrt(np.mean(squares)))
 
     nowhere = CrowdMetric(baseline={"root": str(tmp_path / "nowhere"), "part": "B", "out_of_frame": "drop"})
     assert nowhere.training_mean() is None

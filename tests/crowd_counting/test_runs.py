@@ -14,9 +14,10 @@ from mmengine.registry import MODELS
 from PIL import Image
 
 from crowd_counting.annotations import read_points
-from crowd_counting.dataset import find_split, read_image
+from crowd_counting.dataset import find_split
 from ean_core.checkpoint import read_checkpoint
 from ean_core.files import read_json_lines
+from ean_core.images import read_image
 from ean_testing.runs import interrupt
 
 CONFIG = str(Path(__file__).resolve().parents[2] / "configs" / "crowd" / "ean_se_shb.py")
@@ -132,8 +133,8 @@ def test_the_test_tool(tmp_path: Path, tool: Tool, arguments: list[str], through
     assert [Path(line["image"]).stem for line in table] == [samples[i].image.stem for i in worst]
     assert [float(line["count"]) for line in table] == pytest.approx([counts[i] for i in worst], abs=0.02)
     pictures = sorted(path.name for path in (tmp_path / "plain" / "worst").iterdir())
-    assert pictures == [f"{rank:02}-{samples[i].image.stem}.png" for rank, i in enumerate(worst, 1)]
-    assert {path.stem for path in (tmp_path / "show").iterdir()} == {sample.image.stem for sample in samples}
+    assert pictures == [f"{rank:02}-{samples[i].image.name}.png" for rank, i in enumerate(worst, 1)]
+    assert {path.stem for path in (tmp_path / "show").iterdir()} == {sample.image.name for sample in samples}
 
 
 def test_one_epoch_of_ones_own_data_with_mixed_precision(tmp_path: Path, tool: Tool, own: Path, light: None) -> None:

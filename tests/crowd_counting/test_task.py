@@ -77,7 +77,7 @@ def test_the_output_stride_is_that_of_head_data_and_metric(load: Load, stride: i
 
 def test_inference_in_tiles(load: Load) -> None:
     assert load().model.tiling is None
-    assert load("inference=tiled").model.tiling == {"tile": 1024, "overlap": 512}
+    assert load("inference=tiled").model.tiling == {"tile": 1024, "overlap": 192}
     assert load("inference=tiled", "tiling.tile=512", "tiling.overlap=256").model.tiling["tile"] == 512
 
 
@@ -86,7 +86,8 @@ def test_data_roots(load: Load, own: Path, toy_crowd: Path) -> None:
     cfg = load(name="org_sha", arguments=("--data-root", str(own)))
     assert cfg.part is None
     assert [cfg[f"{n}_dataloader"].dataset.part for n in ("train", "val", "test")] == [None] * 3
-    assert cfg.test_evaluator.baseline == {"root": str(own), "part": None, "out_of_frame": "drop"}
+    words = {"out_of_frame": "drop", "orientation": "upright"}
+    assert cfg.test_evaluator.baseline == {"root": str(own), "part": None, **words}
     cfg = load()
     assert cfg.part == "B"
     assert cfg.val_dataloader.dataset.root == str(toy_crowd)

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy import ndimage
 
 from crowd_counting import visualize
 from crowd_counting.metric import CrowdMetric
-from crowd_counting.visualize import PictureHook, dots, heat, overlay, picture_of
+from crowd_counting.visualize import PictureHook, dots, heat, overlay, picture_of, place
 
 
 def test_heat_is_people_in_a_square_of_100_pixels() -> None:
@@ -34,19 +35,38 @@ def test_heat_lies_over_its_cell() -> None:
 def test_overlay_shows_the_image_where_nobody_is() -> None:
     image = np.random.default_rng(0).integers(0, 256, (6, 7, 3), dtype=np.uint8)
     values = np.zeros((6, 7))
-    values[2, 3] = 5.0
-    found = overlay(image, values, 5.0)
+    values[2, 3] = 100.0
+    found = overlay(image, values)
     grey = (image.mean(2, keepdims=True) * 0.6).round()
     assert np.abs(found - np.repeat(grey, 3, 2))[values == 0].max() <= 1
     assert found[2, 3, 0] > found[2, 3, 2]  # the last colour is red
+
+
+def test_one_colour_means_one_density() -> None:
+    """Whatever else is in the picture; twice the last tick has the last colour."""
+    image = np.zeros((2, 2, 3), np.uint8)
+    low, high = np.full((2, 2), 4.0), np.array([[4.0, 100], [200, 0]])
+    assert (overlay(image, low)[0, 0] == overlay(image, high)[0, 0]).all()
+    assert (overlay(image, high)[1, 0] == overlay(image, high)[0, 1]).all()
+    assert place(np.array([0, 100, 200, -1, 25])).tolist() == [0, 1, 1, 0, 0.5]
+    colours, legend = visualize.layer(np.full((1, 1), 4 / (100 / 8) ** 2), 8, (8, 8))
+    (share,) = [share for share in legend if share.name == "4 people per 100x100 px"]
+    assert np.abs(colours[4, 4, :3].astype(int) - share.colour).max() <= 1
 
 
 def test_dots_mark_heads() -> None:
     image = np.zeros((20, 30, 3), np.uint8)
     found = np.asarray(dots(image, np.array([[10.0, 5.0]]), 1.0))
     rows, columns = np.nonzero(found.any(2))
-    assert (rows.mean(), columns.mean()) == pytest.approx((5, 10), abs=0.6)
+    assert (rows.mean(), columns.mean()) == pytest.approx((4.5, 9.5), abs=0.6)
     assert not image.any()
+
+
+def test_dots_of_a_dense_crowd_stay_apart() -> None:
+    """Heads that are four pixels from each other: between two dots the image shows."""
+    points = np.stack(np.meshgrid(np.arange(2, 40, 4), np.arange(2, 40, 4)), -1).reshape(-1, 2).astype(float)
+    found = np.asarray(dots(np.zeros((40, 40, 3), np.uint8), points, 1.0)).max(2)
+    assert ndimage.label(found > 128)[1] == len(points)
 
 
 @pytest.mark.parametrize("size", [(768, 1024), (1, 1), (5, 400), (400, 5), (96, 128)])
@@ -88,7 +108,9 @@ def test_the_worst_of_all_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "worst").mkdir()
     (tmp_path / "worst" / "10-old.png").touch()
     ranks[0].after_test_epoch(runner)
-    assert sorted(p.name for p in (tmp_path / "worst").iterdir()) == ["01-IMG_2.png", "02-IMG_4.png", "03-IMG_0.png"]
+    assert sorted(p.name for p in (tmp_path / "worst").iterdir()) == [
+        f"{rank}-IMG_{number}.jpg.png" for rank, number in (("01", 2), ("02", 4), ("03", 0))
+    ]
     lines = (tmp_path / "counts.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in lines[1:]] == [f"IMG_{n}.jpg" for n in (2, 4, 0, 3, 1)]
-    assert Image.open(tmp_path / "worst" / "01-IMG_2.png").width > 100
+    assert Image.open(tmp_path / "worst" / "01-IMG_2.jpg.png").width > 100

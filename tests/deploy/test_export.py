@@ -158,7 +158,7 @@ def test_a_counter_runs_without_torch(
     shutil.copy(exported("crowd_counting", "onnx")[0], tmp_path / "crowd.onnx")
     Image.fromarray(photo((50, 75))).save(tmp_path / "photo.png")
     script = ROOT / "docs" / "run_onnx_crowd.py"
-    assert len(script.read_text().splitlines()) <= 20
+    assert len(script.read_text().splitlines()) <= 35
     without = (
         f"import sys; sys.modules['torch'] = None; sys.argv = ['', *sys.argv[1:]]; exec(open({str(script)!r}).read())"
     )

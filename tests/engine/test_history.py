@@ -11,6 +11,7 @@ from PIL import Image
 
 from ean_core.engine import HistoryHook
 from ean_core.figures import save_figure
+from ean_core.figures.training_curves import training_curves
 from ean_core.figures.training_curves import training_curves as DRAW
 from ean_core.files import read_json_lines
 
@@ -35,7 +36,7 @@ class FakeRun(SimpleNamespace):
 
 def record(work_dir: Path, scores: list[float], rule: str = "greater") -> HistoryHook:
     """The history of a whole run with these validation scores."""
-    hook, run = HistoryHook("score", rule, interval=2), FakeRun(work_dir)
+    hook, run = HistoryHook("score", rule=rule, interval=2), FakeRun(work_dir)
     hook.before_train(run)
     for score in scores:
         run.train(hook, [1.0, 2.0, 3.0, 5.0], score)
@@ -139,3 +140,17 @@ def test_curves_are_a_picture(tmp_path, scores):
 
 def test_nothing_is_drawn_of_nothing():
     assert DRAW([], "score") is None
+
+
+def test_a_metric_of_another_unit_has_an_axis_of_its_own() -> None:
+    """A relative error of 0.2 beside one of 80 people would lie on the zero line."""
+    train = [{"mode": "train", "epoch": 1, "iter": 5, "loss": 1.0, "lr": 0.1}]
+    val = [{"mode": "val", "epoch": k, "iter": 5 * k, "MAE": 80.0 / k, "NAE": 0.2 / k} for k in (1, 2)]
+    figure = training_curves([*train, *val], "MAE", "people", {"NAE": "NAE", "absent": "x"})
+    assert figure is not None
+    _, right, _, other = figure.axes
+    assert [line.get_label() for line in right.get_lines()] == ["MAE"]
+    assert [line.get_label() for line in other.get_lines()] == ["NAE"]
+    assert list(other.get_lines()[0].get_ydata()) == [0.2, 0.1]
+    assert (right.get_ylabel(), other.get_ylabel()) == ("people", "NAE (broken line)")
+    assert [text.get_text() for text in other.get_legend().get_texts()] == ["MAE", "NAE"]

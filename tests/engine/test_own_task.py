@@ -94,7 +94,7 @@ def test_prediction(trained: Predictor, tool: Callable, capsys: pytest.CaptureFi
     with open("predictions/predictions.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 9
-    assert Image.open("predictions/photo.png").size == (8 * 2 * 50, 8 * 33)  # enlarged, the depth beside the image
+    assert Image.open("predictions/photo.png.png").size == (8 * 2 * 50, 8 * 33)  # enlarged, the depth beside the image
     for row in rows:
         depth = trained(row["image"]).depth
         assert [float(row[name]) for name in ("min", "mean", "max")] == pytest.approx(

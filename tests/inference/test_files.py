@@ -13,6 +13,7 @@ from PIL import Image
 
 from ean_core.inference.predict_files import find_sources, predict_files
 from ean_core.inference.video import VideoReader, writing
+from ean_core.terminal import ProgressLines, report_part
 
 
 @dataclass
@@ -62,9 +63,10 @@ def test_a_folder_with_subfolders(tmp_path: Path, batch: int) -> None:
     (tmp_path / "in" / ".hidden.png").write_text("no image")
     model, out = Fake(), tmp_path / "out"
     assert predict_files(model, [str(tmp_path / "in")], out, batch) == []
-    assert files(out) == ["a.png", "b.png", "predictions.csv", "sub/c.png"]
-    assert [grey(out / name) for name in ("a.png", "b.png", "sub/c.png")] == [1, 2, 3]
+    assert files(out) == ["a.bmp.png", "b.png.png", "predictions.csv", "sub/c.png.png"]
+    assert [grey(out / name) for name in ("a.bmp.png", "b.png.png", "sub/c.png.png")] == [1, 2, 3]
     places = [str(tmp_path / "in" / name) for name in ("a.bmp", "b.png", "sub/c.png")]
+    assert [r["picture"] for r in table(out)] == ["a.bmp.png", "b.png.png", "sub/c.png.png"]
     assert [(r["image"], r["frame"], r["seconds"], r["mean"], r["frames"]) for r in table(out)] == [
         (place, "", "", f"{i + 1}.0", "of a class") for i, place in enumerate(places)
     ]
@@ -72,14 +74,19 @@ def test_a_folder_with_subfolders(tmp_path: Path, batch: int) -> None:
 
 
 def test_names_that_differ_only_in_their_ending(tmp_path: Path) -> None:
+    """Each has a picture of its own, which the table names; so have two images of one name in two folders."""
     write(tmp_path, a__x_png=1, a__x_bmp=2, b__x_png=3, b__x_bmp=4)
+    (tmp_path / "a" / "x.png-2.png").write_bytes((tmp_path / "a" / "x.png").read_bytes())
     predict_files(Fake(), [str(tmp_path / "a"), str(tmp_path / "b")], tmp_path / "out")
-    assert {n: grey(tmp_path / "out" / n) for n in files(tmp_path / "out") if n.endswith("png")} == {
-        "x.png": 2,
-        "x.png.png": 1,
-        "x.bmp.png": 4,
-        "x.png-2.png": 3,
+    values = {row["picture"]: row["mean"] for row in table(tmp_path / "out")}
+    assert values == {
+        "x.bmp.png": "2.0",
+        "x.png.png": "1.0",
+        "x.png-2.png.png": "1.0",
+        "x.bmp-2.png": "4.0",
+        "x.png-2.png": "3.0",
     }
+    assert {name: f"{grey(tmp_path / 'out' / name)}.0" for name in values} == values
 
 
 def test_patterns_files_and_repetitions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,14 +106,15 @@ def test_what_an_earlier_call_wrote_is_no_input(tmp_path: Path) -> None:
     write(tmp_path, a_png=1)
     for _ in range(2):
         predict_files(Fake(), [str(tmp_path)], tmp_path / "out")
-        assert files(tmp_path / "out") == ["a.png", "predictions.csv"]
+        assert files(tmp_path / "out") == ["a.png.png", "predictions.csv"]
 
 
 def test_inputs_are_never_replaced(tmp_path: Path) -> None:
     write(tmp_path, a_png=1)
-    with pytest.raises(ValueError, match=r"would replace '.*a.png', which is an input: choose another --out"):
-        predict_files(Fake(), [str(tmp_path / "a.png")], tmp_path)
-    assert files(tmp_path) == ["a.png"]
+    (tmp_path / "a.png.png").write_bytes((tmp_path / "a.png").read_bytes())
+    with pytest.raises(ValueError, match=r"would replace '.*a.png.png', which is an input: choose another --out"):
+        predict_files(Fake(), [str(tmp_path / "*.png")], tmp_path)
+    assert files(tmp_path) == ["a.png", "a.png.png"]
 
 
 @pytest.mark.parametrize("source", ["in", "in/*.png"])
@@ -114,7 +122,7 @@ def test_out_may_lie_around_the_inputs(tmp_path: Path, monkeypatch: pytest.Monke
     write(tmp_path, in__a_png=1)
     monkeypatch.chdir(tmp_path)
     predict_files(Fake(), [source], ".")
-    assert files(tmp_path) == ["a.png", "in/a.png", "predictions.csv"]
+    assert files(tmp_path) == ["a.png.png", "in/a.png", "predictions.csv"]
 
 
 def test_out_is_not_the_input_folder(tmp_path: Path) -> None:
@@ -148,7 +156,7 @@ def test_damaged_files_are_passed_over(tmp_path: Path) -> None:
     assert len(failed) == 2
     assert failed[0] == f"image '{tmp_path}/in/b.png' cannot be read: it is no image, or damaged"
     assert failed[1].startswith(f"video '{tmp_path}/in/d.mp4' cannot be read")
-    assert files(tmp_path / "out") == ["a.png", "c.png", "predictions.csv"]
+    assert files(tmp_path / "out") == ["a.png.png", "c.png.png", "predictions.csv"]
     assert [row["mean"] for row in table(tmp_path / "out")] == ["1.0", "3.0"]
 
 
@@ -159,8 +167,53 @@ def test_a_failure_leaves_the_earlier_table(tmp_path: Path) -> None:
     model.predict = lambda images, names: 1 / 0
     with pytest.raises(ZeroDivisionError):
         predict_files(model, [str(tmp_path / "a.png")], tmp_path / "out")
-    assert files(tmp_path / "out") == ["a.png", "predictions.csv"]
+    assert files(tmp_path / "out") == ["a.png.png", "predictions.csv"]
     assert len(table(tmp_path / "out")) == 1
+
+
+def test_a_line_is_in_the_table_when_its_image_is_done(tmp_path: Path) -> None:
+    """And an earlier table is gone with the first one."""
+    write(tmp_path / "in", a_png=1, b_png=2, c_png=3)
+    out = tmp_path / "out"
+    predict_files(Fake(), [str(tmp_path / "in" / "c.png")], out)
+    model, lines = Fake(), []
+    predict = model.predict
+
+    def watch(images: list[np.ndarray], names: Sequence[str] = ()) -> list[float]:
+        lines.append([row["mean"] for row in table(out)])
+        if len(lines) == 3:
+            raise KeyboardInterrupt
+        return predict(images)
+
+    model.predict = watch
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(model, [str(tmp_path / "in")], out)
+    assert lines == [["3.0"], ["1.0"], ["1.0", "2.0"]]
+    assert [row["mean"] for row in table(out)] == ["1.0", "2.0"]
+
+
+def test_progress_reaches_a_pipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line every three seconds, also within one large image; here each image takes two tiles of two seconds."""
+    write(tmp_path / "in", a_png=1, b_png=2)
+    now = [0.0]
+    monkeypatch.setitem(ProgressLines.__init__.__kwdefaults__, "clock", lambda: now[0])
+    model = Fake()
+    predict = model.predict
+
+    def slow(images: list[np.ndarray], names: Sequence[str] = ()) -> list[float]:
+        for tile in (1, 2):
+            now[0] += 2
+            report_part(f"tile {tile} of 2")
+        return predict(images)
+
+    model.predict = slow
+    predict_files(model, [str(tmp_path / "in")], tmp_path / "out")
+    assert capsys.readouterr().out.splitlines() == [
+        "predicted 0 of 2, 4 s, a.png, tile 2 of 2",
+        "predicted 1 of 2, 8 s, b.png, tile 2 of 2",
+    ]
 
 
 def film(path: Path, values: list[int], size: tuple[int, int] = (64, 48), rate: float = 5) -> Path:
@@ -176,13 +229,13 @@ def test_a_video(tmp_path: Path, batch: int) -> None:
     film(tmp_path / "in" / "film.mp4", values)
     model = Fake()
     assert predict_files(model, [str(tmp_path / "in" / "film.mp4")], tmp_path / "out", batch) == []
-    assert files(tmp_path / "out") == ["film.mp4", "predictions.csv"]
+    assert files(tmp_path / "out") == ["film.mp4.mp4", "predictions.csv"]
     assert max(model.batches) == batch  # no more are ever held
     rows = table(tmp_path / "out")
     assert [(row["frame"], row["seconds"]) for row in rows] == [(str(i), str(i / 5)) for i in range(7)]
     for row, value in zip(rows, values, strict=True):
         assert float(row["mean"]) == pytest.approx((value + value // 2 + 255 - value) / 3, abs=4)
-    annotated = VideoReader(tmp_path / "out" / "film.mp4")
+    annotated = VideoReader(tmp_path / "out" / "film.mp4.mp4")
     assert annotated.rate == pytest.approx(5)
     frames = list(annotated)
     assert [frame.shape for frame in frames] == [(48, 64, 3)] * 7
@@ -193,7 +246,7 @@ def test_a_video(tmp_path: Path, batch: int) -> None:
 def test_frames_of_a_video_keep_the_first_ones_size(tmp_path: Path) -> None:
     film(tmp_path / "film.mp4", [10, 20, 30], (51, 33))
     predict_files(Fake(wide=True), [str(tmp_path / "film.mp4")], tmp_path / "out")
-    assert [f.shape for f in VideoReader(tmp_path / "out" / "film.mp4")] == [(32, 50, 3)] * 3
+    assert [f.shape for f in VideoReader(tmp_path / "out" / "film.mp4.mp4")] == [(32, 50, 3)] * 3
 
 
 def test_a_video_that_stops_halfway_leaves_none(tmp_path: Path) -> None:
@@ -209,4 +262,5 @@ def test_a_video_that_stops_halfway_leaves_none(tmp_path: Path) -> None:
     model.predict = predict
     with pytest.raises(KeyboardInterrupt):
         predict_files(model, [str(tmp_path / "film.mp4")], tmp_path / "out")
-    assert files(tmp_path / "out") == []
+    assert files(tmp_path / "out") == ["predictions.csv"]
+    assert len(table(tmp_path / "out")) == 1  # of the frame that was done

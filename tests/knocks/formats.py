@@ -27,7 +27,7 @@ from ean_core.cells import Genotype
 from ean_core.checkpoint import read_checkpoint, write_checkpoint
 from ean_core.engine.config import read_class_names, read_config
 from ean_core.files import read_json_lines, write_json_lines
-from ean_core.inference.images import read_image
+from ean_core.images import read_image
 from ean_core.plug import plug_from
 from ean_core.scheme import ConnectionScheme
 from ean_core.search.log import SearchLog

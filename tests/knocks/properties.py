@@ -29,7 +29,7 @@ from ean_core.checkpoint import read_checkpoint, write_checkpoint
 from ean_core.engine import load_config
 from ean_core.engine.config import read_class_names
 from ean_core.files import read_json_lines, write_json_lines
-from ean_core.inference.images import read_image
+from ean_core.images import read_image
 from ean_core.inference.stored_config import parse_config, stored_config
 from ean_core.scheme import ConnectionScheme, read_scheme_file
 from knocks import formats

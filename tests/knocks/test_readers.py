@@ -11,7 +11,7 @@ from classification.sources import read_source
 from crowd_counting.annotations import find_samples, read_points
 from ean_core.errors import UserError
 from ean_core.files import read_json_lines, write_json_lines
-from ean_core.inference.images import read_image
+from ean_core.images import read_image
 from knocks.formats import FORMATS
 from segmentation.voc import _merged_mask, encode_mask, list_path, read_list
 

@@ -205,4 +205,4 @@ def test_test_pictures_are_written_on_demand(tmp_path: Path, truth: bool) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["scene.png"]
     runner.cfg = Config(dict(show_dir=str(tmp_path / "shown")))
     PreviewHook().after_test_iter(runner, 0, outputs=outputs)
-    assert np.array_equal(np.asarray(Image.open(tmp_path / "shown" / "scene.png")), picture_of(4, truth))
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "shown" / "scene.png.png")), picture_of(4, truth))

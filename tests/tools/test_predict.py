@@ -65,7 +65,7 @@ def test_a_trained_segmentation(
     assert list(shares)[:2] == ["background %", "aeroplane %"]
     assert len(shares) == 21
     assert sum(shares.values()) == pytest.approx(100, abs=0.01)
-    assert (tmp_path / "out" / f"{image.stem}.png").is_file()
+    assert (tmp_path / "out" / row["picture"]).is_file()
     assert capsys.readouterr() == ("predictions out\n", "")
 
 
@@ -104,7 +104,8 @@ def test_arguments_in_any_order(
         "with a config": [config, checkpoint, *sorted(folder.iterdir()), *out],
     }[order]
     assert predict(*argv) == 0
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["0.png", "1.png", "2.png", "predictions.csv"]
+    names = [*(f"{number}.png.png" for number in range(3)), "predictions.csv"]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == names
 
 
 def test_damaged_images_are_listed_at_the_end(
@@ -130,6 +131,7 @@ def test_damaged_images_are_listed_at_the_end(
         (["CHECKPOINT", "FOLDER", "--device", "mps"], "device 'mps' cannot be used"),
         (["CHECKPOINT", "FOLDER", "--device", "xla"], "device 'xla' cannot be used"),
         (["CHECKPOINT", "FOLDER", "--batch", "0"], "--batch must be at least 1, got 0"),
+        (["CHECKPOINT", "FOLDER", "--size", "0"], "--size must be at least 1, got 0"),
         (["CHECKPOINT", "FOLDER", "--out", "FOLDER"], "choose another --out"),
     ],
 )

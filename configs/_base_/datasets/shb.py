@@ -2,6 +2,7 @@
 task = "crowd_counting"
 data_root = "data"  # holds part_B_final/ or part_B/, here or one folder further down
 part = "B"
+orientation = "upright"  # the view in which the points were made; "stored": as the file has its pixels
 
 _dataset = dict(type="crowd_counting.dataset.CrowdDataset", root=data_root, part=part, split="val", out_of_frame="drop")
 train_dataloader = dict(

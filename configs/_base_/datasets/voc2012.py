@@ -4,9 +4,9 @@ data_root = "data/VOCdevkit/VOC2012"
 train_list = "train_aug"
 val_list = "val"
 crop_size = 473
+orientation = "upright"  # the view in which the masks were drawn; "stored": as the image's file has its pixels
 
-# Masks carry no EXIF orientation, so the images' is ignored too: both are read as they are stored.
-_load = dict(type="LoadImageFromFile", color_type="color_ignore_orientation")
+_load = dict(type="LoadImageFromFile", imdecode_backend="ean_core")  # the one reader: docs/images.md
 train_pipeline = [
     _load,
     dict(type="LoadAnnotations"),

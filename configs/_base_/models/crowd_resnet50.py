@@ -7,7 +7,7 @@ heads = dict(
 head = "csrnet"
 output_stride = 8  # pixels a cell of the density map: 8, or 4, 2, 1 by enlarging the head's output
 inference = "whole"  # or "tiled": images larger than a tile are evaluated in overlapping tiles
-tiling = dict(tile=1024, overlap=512)
+tiling = dict(tile=1024, overlap=192)  # half of it is left out at inner edges
 
 model = dict(
     type="crowd_counting.counter.CrowdCounter",

@@ -12,7 +12,7 @@ default_hooks = dict(
 custom_hooks = [
     dict(type="SyncBuffersHook"),
     dict(type="ean_core.engine.ReseedHook"),
-    dict(type="ean_core.engine.HistoryHook", metric="MAE", rule="less", unit="people"),
+    dict(type="ean_core.engine.HistoryHook", metric="MAE", rule="less", unit="people", apart=dict(NAE="NAE")),
     dict(type="crowd_counting.visualize.PictureHook"),
     dict(type="ean_core.engine.ProgressHook", metric="MAE"),
 ]
