@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from ean_core import EANResNet
+from ean_core import EANResNet, EANResNetV1c
 from ean_core.deploy import fuse
 from ean_core.errors import UserError
 from ean_testing.references import randomize
@@ -66,7 +66,7 @@ def test_their_named_variants(theirs: Any, ours: dict[str, Any]) -> None:
     reference = theirs(depth=18, **keys)
     randomize(reference)
     reference.eval()
-    net = EANResNet(depth=18, deep_stem=True, out_indices=(0, 1, 2, 3), **keys, **ours).eval()
+    net = EANResNetV1c(depth=18, out_indices=(0, 1, 2, 3), **keys, **ours).eval()
     net.load_state_dict(reference.state_dict())
     x = torch.randn(1, 3, 45, 45, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

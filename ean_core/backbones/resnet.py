@@ -180,6 +180,19 @@ class EANResNet(StagedBackbone):
         return [self.stem, self.maxpool] if self.deep_stem else [self.conv1, self.bn1, self.relu, self.maxpool]
 
 
+@MODELS.register_module()
+class EANResNetV1c(EANResNet):
+    """:class:`EANResNet` with the deep stem: what MMSegmentation's configs call ``ResNetV1c``, and their weights are of.
+
+    Args:
+        depth: 18, 34, 50, 101 or 152.
+        options: Of :class:`EANResNet`.
+    """
+
+    def __init__(self, depth: int = 50, **options: Any) -> None:
+        super().__init__(depth, **{"deep_stem": True, **options})
+
+
 def _refuse_other_networks(
     style: str,
     conv_cfg: Mapping[str, Any] | None,
