@@ -1,8 +1,9 @@
 """Do MMSegmentation's own ResNet configs take our backbone when its ``type`` alone changes?
 
 Every config of the installed package with a ``ResNet`` is built with ``type="ean_core.EANResNet"`` (``ResNetV1c``:
-``"ean_core.EANResNetV1c"``), without memory for weights. Of each method the structures that differ (cheapest config of each) also train one step on random images of
-64x64, batch 2, once with our backbone and an SE attention, once with their own. Prints the table of docs/swap.md:
+``"ean_core.EANResNetV1c"``), without memory for weights. Of each method the structures that differ (the cheapest config
+of each) also train one step on random images of 64x64, batch 2: once with our backbone and an SE attention, once with
+their own. Prints the table of docs/swap.md:
 
     python benchmarks/swap_configs.py [--methods pspnet fcn]
 """

@@ -84,6 +84,7 @@ class StagedBackbone(BaseModule):
         self.frozen_stages = frozen_stages
         self.with_cp = with_cp
         self.pretrained: str | None = init_cfg["checkpoint"] if pretrained else None
+        self.pretrained_prefix: str | None = init_cfg.get("prefix") if pretrained else None
 
     def add_stages(
         self,
@@ -231,7 +232,7 @@ class StagedBackbone(BaseModule):
         """Draw the initial weights, then load pretrained ones when ``init_cfg`` names a checkpoint."""
         super().init_weights()
         if self.pretrained is not None:
-            load_pretrained(self, self.pretrained)
+            load_pretrained(self, self.pretrained, self.pretrained_prefix)
 
     def train(self, mode: bool = True) -> StagedBackbone:
         """Set the mode, keeping frozen stages (and with ``norm_eval`` every batch norm) in evaluation mode."""

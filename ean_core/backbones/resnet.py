@@ -182,7 +182,7 @@ class EANResNet(StagedBackbone):
 
 @MODELS.register_module()
 class EANResNetV1c(EANResNet):
-    """:class:`EANResNet` with the deep stem: what MMSegmentation's configs call ``ResNetV1c``, and their weights are of.
+    """:class:`EANResNet` with the deep stem, which MMSegmentation's configs call ``ResNetV1c``.
 
     Args:
         depth: 18, 34, 50, 101 or 152.
