@@ -77,7 +77,7 @@ def choose_network(networks: Mapping[str, dict[str, torch.Tensor]], prefix: str 
             names = [name for name in names if not re.search(left, name)]
     if len(names) > 1:
         raise UserError(
-            f"the checkpoint holds {len(names)} networks: {shown}; choose one with '{tool('convert_weights')} --prefix', "
-            "or with prefix in init_cfg"
+            f"the checkpoint holds {len(names)} networks: {shown}; choose one with --prefix of "
+            f"'{tool('convert_weights')}', or with prefix in init_cfg"
         )
     return networks[names[0]]
