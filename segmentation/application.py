@@ -212,9 +212,14 @@ def choose_head(cfg: Config) -> None:
     in MMSegmentation's configs for a ResNet-18. A config that has made its choice passes unchanged.
 
     Raises:
-        UserError: There is no such head.
+        UserError: There is no such head, or the choice was made before.
     """
     if "heads" not in cfg:
+        if "head" in cfg:
+            raise UserError(
+                f"head={cfg.head!r}: this config has made its choice of a head, as a training writes it; take the "
+                "config that the training began with"
+            )
         return
     if cfg.get("head") not in cfg.heads:
         raise UserError(f"unknown head {cfg.get('head')!r}: choose from {', '.join(cfg.heads)}")
