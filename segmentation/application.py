@@ -21,11 +21,14 @@ from ean_core.errors import UserError, building
 from ean_core.metric import Metric
 from ean_core.terminal import tool
 from segmentation.check import check_voc, detect_suffix
+from segmentation.layouts import LAYOUTS, Data, below, check_layout, default_root, fill_layout, refuse
 from segmentation.metric import count_logits, enlarge, search_scores
 from segmentation.prediction import draw, predict, row, view
 from segmentation.stack import import_mmseg
 from segmentation.toy_scenes import make_toy_voc
 from segmentation.voc import IGNORE, MASK_DIRS, count_ids, list_path, palette, read_list
+
+VOC_ROOT = "data/VOCdevkit/VOC2012"  # what the configs name
 
 
 class Heads(Entries):
@@ -39,6 +42,7 @@ class Words(Heads):
     """What this task reads in a config besides."""
 
     model: ImageModel
+    data: Data = "voc"
     data_root: str
     train_list: str
     val_list: str
@@ -61,12 +65,16 @@ class Segmentation(Application):
         """Turn the one-word choices of a config into the entries that MMEngine builds.
 
         ``head`` is a key of ``heads``, ``train_list`` an image list, ``inference`` is ``"whole"`` or ``"slide"``, and
-        ``crop_size`` the side of the training crops in pixels. The heads' channels follow the backbone's. ``data_root``
-        is a folder in VOC layout.
+        ``crop_size`` the side of the training crops in pixels. The heads' channels follow the backbone's. ``data`` is
+        ``"voc"``, for a folder in VOC layout, or a layout of :mod:`segmentation.layouts`.
         """
         import_mmseg()
         check_entries(cfg, Words)
         choose_head(cfg)
+        layout = LAYOUTS.get(cfg.get("data", "voc"))
+        if layout is not None:
+            refuse(cfg.data, toy=toy, classes=classes)
+            data_root = default_root(cfg, layout, data_root, VOC_ROOT)
         if toy and data_root is None:
             data_root = str(make_toy_voc(Path("data", "toy")))
         if data_root is not None:
@@ -76,25 +84,19 @@ class Segmentation(Application):
                 f"data root '{cfg.data_root}' does not exist: make it with '{tool('prepare_data')} voc2012 "
                 "--root data', name your own with --data-root, or try --toy"
             )
-        own_data = data_root is not None and not toy
-        train_list = cfg.train_list
-        if own_data and train_list == "train_aug" and not list_path(cfg.data_root, train_list).is_file():
-            train_list = "train"  # train_aug exists for VOC alone
-        names = read_class_names(Path(classes)) if classes is not None else None
-        _fill_data(cfg, train_list, names)
-        size = cfg.crop_size
-        cfg.model.test_cfg = {"mode": "whole"}
-        if cfg.inference == "slide":
-            cfg.model.test_cfg = {"mode": "slide", "crop_size": (size, size), "stride": (size * 2 // 3,) * 2}
-        cfg.model.data_preprocessor.size = (size, size)
-        for step in cfg.train_dataloader.dataset.pipeline:
-            if step.type == "RandomCrop":
-                step.crop_size = (size, size)
+        if layout is not None:
+            fill_layout(cfg, layout)
+        else:
+            _choose_voc(cfg, classes, own_data=data_root is not None and not toy)
+        _set_size(cfg)
 
     def check(self, cfg: Config, *, train: bool) -> None:
         """Find wrong images and masks before anything is trained on them."""
         splits = [cfg.train_dataloader, cfg.val_dataloader] if train else [cfg.test_dataloader]
         for dataset in (loader.dataset for loader in splits):
+            if cfg.get("data", "voc") in LAYOUTS:
+                check_layout(dataset, Path(cfg.data_root), cfg.model.decode_head.num_classes)
+                continue
             name = Path(dataset.ann_file).stem
             masks = dataset.data_prefix.seg_map_path
             check_voc(cfg.data_root, {name: masks}, cfg.model.decode_head.num_classes, img_suffix=dataset.img_suffix)
@@ -247,6 +249,30 @@ def _fit_head(head: Any, found: Sequence[int]) -> None:
     head.in_channels = [found[i] for i in head.in_index] if several else found[last]
     if "c1_in_channels" in head:
         head.c1_in_channels = found[0]
+
+
+def _choose_voc(cfg: Config, classes: str | None, *, own_data: bool) -> None:
+    """Let the loaders read VOC, or data of one's own in its layout."""
+    if not list_path(cfg.data_root, "").parent.is_dir():
+        hint = below(Path(cfg.data_root), "ImageSets/Segmentation")
+        if hint:
+            raise FileNotFoundError(f"'{cfg.data_root}' has no folder 'ImageSets/Segmentation'{hint}")
+    train_list = cfg.train_list
+    if own_data and train_list == "train_aug" and not list_path(cfg.data_root, train_list).is_file():
+        train_list = "train"  # train_aug exists for VOC alone
+    _fill_data(cfg, train_list, read_class_names(Path(classes)) if classes is not None else None)
+
+
+def _set_size(cfg: Config) -> None:
+    """Write ``crop_size`` wherever the model and the pipeline need it, and what ``inference`` chooses."""
+    size = cfg.crop_size
+    cfg.model.test_cfg = {"mode": "whole"}
+    if cfg.inference == "slide":
+        cfg.model.test_cfg = {"mode": "slide", "crop_size": (size, size), "stride": (size * 2 // 3,) * 2}
+    cfg.model.data_preprocessor.size = (size, size)
+    for step in cfg.train_dataloader.dataset.pipeline:
+        if step.type == "RandomCrop":
+            step.crop_size = (size, size)
 
 
 def _fill_data(cfg: Config, train_list: str, names: list[str] | None) -> None:

@@ -6,7 +6,7 @@ one, and a PNG's check sums tell whether it is as it was written (Pillow decodes
 Labels are counted by Pillow's histogram, which runs in C.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -69,10 +69,19 @@ def check_voc(
         for name, mask_dir in lists.items()
         for image_id in read_list(root, name)
     )
+    check_pairs(root, pairs, num_classes, "correct them, or take their ids out of ImageSets/Segmentation")
+
+
+def check_pairs(root: Path, pairs: Collection[tuple[str, str]], num_classes: int, advice: str) -> None:
+    """Check images and masks, given by their paths below ``root``; see :func:`check_voc`.
+
+    Raises:
+        UserError: Problems were found.
+    """
     report_problems(
         find_problems(pairs, lambda pair: _pair_problems(root, *pair, num_classes)),
         f"in the {len(pairs):,} images and masks of {root}",
-        "correct them, or take their ids out of ImageSets/Segmentation",
+        advice,
     )
 
 

@@ -1,5 +1,6 @@
 # Pascal VOC 2012; `train_list` is "train_aug" (10,582 images, with SBD's masks) or "train" (1,464).
 task = "segmentation"
+data = "voc"  # or "ade20k", "cityscapes", "coco_stuff10k", "coco_stuff164k", "loveda"
 data_root = "data/VOCdevkit/VOC2012"
 train_list = "train_aug"
 val_list = "val"
