@@ -22,6 +22,7 @@ from ean_core.metric import Metric
 from ean_core.terminal import tool
 from segmentation.check import check_voc, detect_suffix
 from segmentation.layouts import LAYOUTS, Data, below, check_layout, default_root, fill_layout, refuse
+from segmentation.losses import Loss, choose_loss
 from segmentation.metric import count_logits, enlarge, search_scores
 from segmentation.prediction import draw, predict, row, view
 from segmentation.stack import import_mmseg
@@ -43,6 +44,7 @@ class Words(Heads):
 
     model: ImageModel
     data: Data = "voc"
+    loss: Loss = "plain"
     data_root: str
     train_list: str
     val_list: str
@@ -66,7 +68,8 @@ class Segmentation(Application):
 
         ``head`` is a key of ``heads``, ``train_list`` an image list, ``inference`` is ``"whole"`` or ``"slide"``, and
         ``crop_size`` the side of the training crops in pixels. The heads' channels follow the backbone's. ``data`` is
-        ``"voc"``, for a folder in VOC layout, or a layout of :mod:`segmentation.layouts`.
+        ``"voc"``, for a folder in VOC layout, or a layout of :mod:`segmentation.layouts`; ``loss`` is described in
+        :mod:`segmentation.losses`.
         """
         import_mmseg()
         check_entries(cfg, Words)
@@ -89,6 +92,7 @@ class Segmentation(Application):
         else:
             _choose_voc(cfg, classes, own_data=data_root is not None and not toy)
         _set_size(cfg)
+        choose_loss(cfg)
 
     def check(self, cfg: Config, *, train: bool) -> None:
         """Find wrong images and masks before anything is trained on them."""

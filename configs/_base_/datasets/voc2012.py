@@ -5,6 +5,7 @@ data_root = "data/VOCdevkit/VOC2012"
 train_list = "train_aug"
 val_list = "val"
 crop_size = 473
+loss = "plain"  # or "weighted", "ohem"
 
 # Masks carry no EXIF orientation, so the images' is ignored too: both are read as they are stored.
 _load = dict(type="LoadImageFromFile", color_type="color_ignore_orientation")
@@ -64,7 +65,7 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(type="segmentation.metric.VOCMetric")
-test_evaluator = val_evaluator
+test_evaluator = [val_evaluator, dict(type="segmentation.per_image.ImageMetric")]
 
 # What --toy changes: the data, and a schedule that fits it. Model, pipeline and metrics stay.
 toy = dict(
