@@ -25,6 +25,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="images at once (default: 1)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
     parser.add_argument("--fuse", action="store_true", help="fold batch norms first: same results, faster")
+    parser.add_argument("--masks", action="store_true", help="segmentation: label images too, with the palette")
+    parser.add_argument("--polygons", choices=("geojson", "coco"), help="segmentation: outlines for labelling tools")
     add_trust(parser)
     args = parser.parse_intermixed_args(argv)
     config = args.paths.pop(0) if args.paths[0].endswith(".py") else None
@@ -34,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(f"--batch must be at least 1, got {args.batch}")
     checkpoint, *sources = args.paths
     model = load(config, checkpoint, device=args.device, fuse=args.fuse, trust=args.trust)
-    failed = predict_files(model, sources, args.out, args.batch)
+    save = ["masks"] * args.masks + [args.polygons] * (args.polygons is not None)
+    failed = predict_files(model, sources, args.out, args.batch, save)
     print(f"predictions {args.out}")
     for line in failed:
         print(f"failed      {line}", file=sys.stderr)

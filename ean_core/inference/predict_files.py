@@ -6,7 +6,7 @@ import csv
 import glob
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,13 @@ WriteRow = Callable[[dict[str, Any]], None]
 TABLE = "predictions.csv"
 
 
-def predict_files(model: Predictor, sources: Sequence[str], out: str | os.PathLike[str], batch: int = 1) -> list[str]:
+def predict_files(
+    model: Predictor,
+    sources: Sequence[str],
+    out: str | os.PathLike[str],
+    batch: int = 1,
+    save: Collection[str] = (),
+) -> list[str]:
     """Write a picture of every image, an annotated copy of every video, and ``predictions.csv``.
 
     A picture is called like its image, with the ending ``.png`` (after the image's own, where two images differ in
@@ -38,6 +44,7 @@ def predict_files(model: Predictor, sources: Sequence[str], out: str | os.PathLi
         sources: Images, folders (with their subfolders), patterns such as ``"shots/*.jpg"``, videos.
         out: The folder to write into.
         batch: Images that go through the network together.
+        save: Further forms of the results of images (:meth:`~ean_core.application.Application.saving`).
 
     Returns:
         What could not be read, one sentence each; all the rest has been written.
@@ -49,11 +56,17 @@ def predict_files(model: Predictor, sources: Sequence[str], out: str | os.PathLi
     out = Path(out)
     jobs = find_sources(sources, out)
     failed: list[str] = []
-    with _table(out / TABLE) as write, progress_bar(transient=True) as bar, steps() as done:
+    with (
+        model.task.saving(save, out) as keep,
+        _table(out / TABLE) as write,
+        progress_bar(transient=True) as bar,
+        steps() as done,
+    ):
         task = bar.add_task("predicting", total=len(jobs), visible=len(jobs) > 1)
         pictures = [job for job in jobs if not is_video(job[0])]
         for start in range(0, len(pictures), batch):
-            _predict_images(model, pictures[start : start + batch], write, failed)
+            for path, target, result in _predict_images(model, pictures[start : start + batch], write, failed):
+                keep(path, target.relative_to(out), result)
             bar.advance(task, len(pictures[start : start + batch]))
             done()
         for path, target in jobs:
@@ -133,7 +146,9 @@ def _search(paths: Iterable[Path], root: Path, out: Path) -> list[Path]:
     return sorted(path for path in paths if wanted(path))
 
 
-def _predict_images(model: Predictor, jobs: Iterable[tuple[Path, Path]], write: WriteRow, failed: list[str]) -> None:
+def _predict_images(
+    model: Predictor, jobs: Iterable[tuple[Path, Path]], write: WriteRow, failed: list[str]
+) -> Iterator[tuple[Path, Path, Any]]:
     read: list[tuple[Path, Path, Picture]] = []
     for path, target in jobs:
         try:
@@ -144,6 +159,7 @@ def _predict_images(model: Predictor, jobs: Iterable[tuple[Path, Path]], write: 
     for (path, target, image), result in zip(read, results, strict=True):
         save_png(model.task.draw(image, result), target)
         write({"image": str(path), **model.task.row(result)})
+        yield path, target, result
 
 
 def _predict_video(
