@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmengine.config.utils import MODULE2PACKAGE
 
-from ean_core.backbones import EANCifarResNet, EANResNet, Plugged
+from ean_core.backbones import EANCifarResNet, EANResNet, EANResNetV1c, Plugged
 from ean_core.cells import CellNetwork, CellSupernet, Genotype
 from ean_core.scheme import ConnectionScheme
 
@@ -28,6 +28,7 @@ __all__ = [
     "ConnectionScheme",
     "EANCifarResNet",
     "EANResNet",
+    "EANResNetV1c",
     "Genotype",
     "Plugged",
     "__version__",

@@ -1,4 +1,4 @@
-"""What MMEngine's runner saves beside tensors, loss histories of NumPy's values, read without NumPy's own unpickling.
+"""What trainings save beside tensors: MMEngine's loss histories of NumPy's values, and the options of scripts.
 
 A pickle sets the state of whatever it names, and NumPy believes it: a type with another size, or other flags, reads
 memory that is not its own. Within :func:`stand_ins` a pickle meets others in their place, which take plain numbers and
@@ -34,6 +34,13 @@ class _Type:
         if not isinstance(state, tuple) or state[:1] != plain[:1] or state[2:] != plain[2:] or state[1] not in "<>|=":
             raise pickle.UnpicklingError("a NumPy type with a state of its own")
         self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Options:
+    """Stands in for ``argparse.Namespace``, the options of a training script, which nobody here needs."""
+
+    def __setstate__(self, state: Any) -> None:
+        """Leave the options out."""
 
 
 class _Array:
@@ -74,6 +81,7 @@ def _statistic(owner: Any, name: str) -> Any:
 # NumPy's functions have another address in NumPy 1 and 2: know both, whichever wrote the file.
 STAND_INS: dict[str, Any] = {
     f"{HistoryBuffer.__module__}.{HistoryBuffer.__qualname__}": HistoryBuffer,
+    "argparse.Namespace": _Options,
     "numpy.dtype": _Type,
     "numpy.ndarray": _Array,
     **{f"numpy.{core}.multiarray._reconstruct": _new_array for core in ("core", "_core")},
@@ -108,6 +116,8 @@ def _name(kind: Any) -> str:
 def restored(value: Any, seen: set[int] | None = None) -> Any:
     """The value with NumPy's arrays and types in the place of what stands in for them, within containers too.
 
+    Options of scripts become ``None``.
+
     Args:
         value: Dicts, lists and histories are changed in place.
         seen: Containers that were looked at, by their ``id``: one may hold itself.
@@ -117,6 +127,8 @@ def restored(value: Any, seen: set[int] | None = None) -> Any:
         return value.value
     if isinstance(value, _Type):
         return value.dtype
+    if isinstance(value, _Options):
+        return None
     if type(value) is tuple:
         return tuple(restored(inner, seen) for inner in value)
     if id(value) in seen:

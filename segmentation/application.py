@@ -23,11 +23,16 @@ from ean_core.errors import UserError, building
 from ean_core.metric import Metric
 from ean_core.terminal import tool
 from segmentation.check import check_voc, detect_suffix
+from segmentation.layouts import LAYOUTS, Data, below, check_layout, default_root, fill_layout, refuse
+from segmentation.losses import Loss, choose_loss
 from segmentation.metric import count_logits, enlarge, search_scores
 from segmentation.prediction import draw, predict, row, view
+from segmentation.saving import saving
 from segmentation.stack import import_mmseg
 from segmentation.toy_scenes import make_toy_voc
 from segmentation.voc import IGNORE, MASK_DIRS, count_ids, list_path, palette, read_list
+
+VOC_ROOT = "data/VOCdevkit/VOC2012"  # what the configs name
 
 
 class Heads(Entries):
@@ -41,6 +46,8 @@ class Words(Heads):
     """What this task reads in a config besides."""
 
     model: ImageModel
+    data: Data = "voc"
+    loss: Loss = "plain"
     data_root: str
     train_list: str
     val_list: str
@@ -59,6 +66,7 @@ class Segmentation(Application):
     results = RESULTS | {"pictures": "preview.png"}
     output = "logits (N, K, H, W)"
     predict, draw, row, view = staticmethod(predict), staticmethod(draw), staticmethod(row), staticmethod(view)
+    saving = staticmethod(saving)
 
     def configure(self, cfg: Config, *, toy: bool, data_root: str | None, classes: str | None) -> None:
         """Turn the one-word choices of a config into the entries that MMEngine builds.
@@ -66,11 +74,16 @@ class Segmentation(Application):
         ``head`` is a key of ``heads``, ``train_list`` an image list, ``inference`` is ``"whole"`` or ``"slide"``,
         ``crop_size`` the side of the training crops in pixels, and ``orientation`` the view in which the masks were
         drawn, ``"upright"`` or ``"stored"``, where an image's EXIF tag turns it. The heads' channels follow the
-        backbone's. ``data_root`` is a folder in VOC layout.
+        backbone's. ``data`` is ``"voc"``, for a folder in VOC layout, or a layout of :mod:`segmentation.layouts`;
+        ``loss`` is described in :mod:`segmentation.losses`.
         """
         import_mmseg()
         check_entries(cfg, Words)
         choose_head(cfg)
+        layout = LAYOUTS.get(cfg.get("data", "voc"))
+        if layout is not None:
+            refuse(cfg.data, toy=toy, classes=classes)
+            data_root = default_root(cfg, layout, data_root, VOC_ROOT)
         if toy and data_root is None:
             data_root = str(make_toy_voc(Path("data", "toy")))
         if data_root is not None:
@@ -80,36 +93,25 @@ class Segmentation(Application):
                 f"data root '{cfg.data_root}' does not exist: make it with '{tool('prepare_data')} voc2012 "
                 "--root data', name your own with --data-root, or try --toy"
             )
-        own_data = data_root is not None and not toy
-        train_list = cfg.train_list
-        if own_data and train_list == "train_aug" and not list_path(cfg.data_root, train_list).is_file():
-            train_list = "train"  # train_aug exists for VOC alone
-        names = read_class_names(Path(classes)) if classes is not None else None
-        _fill_data(cfg, train_list, names)
+        if layout is not None:
+            fill_layout(cfg, layout)
+        else:
+            _choose_voc(cfg, classes, own_data=data_root is not None and not toy)
         if cfg.get("orientation") == "stored":
             _turn_masks(cfg)
-        size = cfg.crop_size
-        cfg.model.test_cfg = {"mode": "whole"}
-        if cfg.inference == "slide":
-            cfg.model.test_cfg = {"mode": "slide", "crop_size": (size, size), "stride": (size * 2 // 3,) * 2}
-        cfg.model.data_preprocessor.size = (size, size)
-        for step in cfg.train_dataloader.dataset.pipeline:
-            if step.type == "RandomCrop":
-                step.crop_size = (size, size)
+        _set_size(cfg)
+        choose_loss(cfg)
 
     def check(self, cfg: Config, *, train: bool) -> None:
         """Find wrong images and masks before anything is trained on them."""
         splits = [cfg.train_dataloader, cfg.val_dataloader] if train else [cfg.test_dataloader]
         for dataset in (loader.dataset for loader in splits):
-            name = Path(dataset.ann_file).stem
-            masks = dataset.data_prefix.seg_map_path
-            notes = check_voc(
-                cfg.data_root,
-                {name: masks},
-                cfg.model.decode_head.num_classes,
-                img_suffix=dataset.img_suffix,
-                orientation=cfg.get("orientation", "upright"),
-            )
+            orientation, number = cfg.get("orientation", "upright"), cfg.model.decode_head.num_classes
+            if cfg.get("data", "voc") in LAYOUTS:
+                notes = check_layout(dataset, Path(cfg.data_root), number, orientation)
+            else:
+                masks = {Path(dataset.ann_file).stem: dataset.data_prefix.seg_map_path}
+                notes = check_voc(cfg.data_root, masks, number, img_suffix=dataset.img_suffix, orientation=orientation)
             print_notes(notes)
 
     def found_data(self, root: Path) -> Iterator[str]:
@@ -225,9 +227,14 @@ def choose_head(cfg: Config) -> None:
     in MMSegmentation's configs for a ResNet-18. A config that has made its choice passes unchanged.
 
     Raises:
-        UserError: There is no such head.
+        UserError: There is no such head, or the choice was made before.
     """
     if "heads" not in cfg:
+        if "head" in cfg:
+            raise UserError(
+                f"head={cfg.head!r}: this config has made its choice of a head, as a training writes it; take the "
+                "config that the training began with"
+            )
         return
     if cfg.get("head") not in cfg.heads:
         raise UserError(f"unknown head {cfg.get('head')!r}: choose from {', '.join(cfg.heads)}")
@@ -271,6 +278,30 @@ def _insert(steps: list[Any], new: Any, after: Any) -> None:
     """Put a step of a pipeline behind another one, unless it is there."""
     if after in steps and new not in steps:
         steps.insert(steps.index(after) + 1, copy.deepcopy(new))
+
+
+def _choose_voc(cfg: Config, classes: str | None, *, own_data: bool) -> None:
+    """Let the loaders read VOC, or data of one's own in its layout."""
+    if not list_path(cfg.data_root, "").parent.is_dir():
+        hint = below(Path(cfg.data_root), "ImageSets/Segmentation")
+        if hint:
+            raise FileNotFoundError(f"'{cfg.data_root}' has no folder 'ImageSets/Segmentation'{hint}")
+    train_list = cfg.train_list
+    if own_data and train_list == "train_aug" and not list_path(cfg.data_root, train_list).is_file():
+        train_list = "train"  # train_aug exists for VOC alone
+    _fill_data(cfg, train_list, read_class_names(Path(classes)) if classes is not None else None)
+
+
+def _set_size(cfg: Config) -> None:
+    """Write ``crop_size`` wherever the model and the pipeline need it, and what ``inference`` chooses."""
+    size = cfg.crop_size
+    cfg.model.test_cfg = {"mode": "whole"}
+    if cfg.inference == "slide":
+        cfg.model.test_cfg = {"mode": "slide", "crop_size": (size, size), "stride": (size * 2 // 3,) * 2}
+    cfg.model.data_preprocessor.size = (size, size)
+    for step in cfg.train_dataloader.dataset.pipeline:
+        if step.type == "RandomCrop":
+            step.crop_size = (size, size)
 
 
 def _fill_data(cfg: Config, train_list: str, names: list[str] | None) -> None:

@@ -6,7 +6,7 @@ one, and a PNG's check sums tell whether it is as it was written (Pillow decodes
 Labels are counted by Pillow's histogram, which runs in C.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -77,11 +77,24 @@ def check_voc(
         for name, mask_dir in lists.items()
         for image_id in read_list(root, name)
     )
+    return check_pairs(
+        root, pairs, num_classes, "correct them, or take their ids out of ImageSets/Segmentation", orientation
+    )
+
+
+def check_pairs(
+    root: Path, pairs: Collection[tuple[str, str]], num_classes: int, advice: str, orientation: str = "upright"
+) -> list[str]:
+    """Check images and masks, given by their paths below ``root``; see :func:`check_voc`.
+
+    Raises:
+        UserError: Problems were found.
+    """
     turned: list[str] = []
     report_problems(
         find_problems(pairs, lambda pair: _pair_problems(root, *pair, num_classes, orientation, turned)),
         f"in the {len(pairs):,} images and masks of {root}",
-        "correct them, or take their ids out of ImageSets/Segmentation",
+        advice,
     )
     return turned_note(sorted(turned), len(pairs), "masks", orientation)
 

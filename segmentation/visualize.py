@@ -13,8 +13,11 @@ from mmengine.registry import HOOKS
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from ean_core.figures import save_figure
+from ean_core.files import write_atomic
 from ean_core.images import read_image
 from ean_core.inference.drawing import picture_name, save_png, stack
+from segmentation.per_image import ImageMetric, to_csv
 from segmentation.voc import IGNORE
 
 HEIGHT = 240  # small panels are enlarged to at least this many pixels, but to no more than twice as many in width
@@ -103,7 +106,9 @@ class PreviewHook(Hook):
     Args:
         count: Number of images.
 
-    A test writes one picture per image into the folder ``cfg.show_dir``, if the config names one.
+    A test writes one picture per image into the folder ``cfg.show_dir``, if the config names one. Where it measures
+    single images (:class:`segmentation.per_image.ImageMetric`), it writes ``images.csv``, a line an image and the worst
+    first, and ``confusion.png``.
     """
 
     priority = "LOW"
@@ -135,6 +140,16 @@ class PreviewHook(Hook):
         for sample in (outputs or []) if show_dir else []:
             picture = _picture(sample, runner.test_dataloader.dataset.metainfo)
             save_png(picture, Path(show_dir, picture_name(sample.img_path)))
+
+    def after_test_epoch(self, runner: Any, metrics: Mapping[str, float] | None = None) -> None:
+        """Write the table of images and the picture of what is taken for what."""
+        for metric in runner.test_evaluator.metrics:
+            if isinstance(metric, ImageMetric) and is_main_process():
+                from ean_core.figures.confusion import confusion_matrix  # Matplotlib is slow to import
+
+                write_atomic(Path(runner.work_dir, "images.csv"), to_csv(metric.rows))
+                figure = confusion_matrix(metric.confusion, metric.dataset_meta["classes"])
+                save_figure(figure, Path(runner.work_dir, "confusion.png"))
 
 
 def _picture(sample: Any, meta: Mapping[str, Any]) -> Image.Image:

@@ -57,6 +57,7 @@ HOMES = {
     "ConnectionScheme": "ean_core.scheme",
     "EANCifarResNet": "ean_core.backbones.cifar_resnet",
     "EANResNet": "ean_core.backbones.resnet",
+    "EANResNetV1c": "ean_core.backbones.resnet",
     "Genotype": "ean_core.cells.genotype",
     "Plugged": "ean_core.backbones.plugged",
     "build_attention": "ean_core.attention.base",

@@ -35,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         default=True,
         help="fold batch norms first: same results up to rounding, faster (default: yes)",
     )
+    parser.add_argument("--masks", action="store_true", help="segmentation: label images too, with the palette")
+    parser.add_argument("--polygons", choices=("geojson", "coco"), help="segmentation: outlines for labelling tools")
     add_trust(parser)
     args = parser.parse_intermixed_args(argv)
     config = args.paths.pop(0) if args.paths[0].endswith(".py") else None
@@ -54,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         whole=args.whole,
         batch=args.batch,
     )
-    failed = predict_files(model, sources, args.out, args.batch)
+    save = ["masks"] * args.masks + [args.polygons] * (args.polygons is not None)
+    failed = predict_files(model, sources, args.out, args.batch, save)
     print(f"predictions {args.out}")
     for line in failed:
         print(f"failed      {line}", file=sys.stderr)

@@ -1,24 +1,30 @@
-"""Evaluate a checkpoint of any config."""
+"""Evaluate a checkpoint of any task."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from ean_core.engine import evaluate
-from ean_core.engine.cli import add_config_options, command, config_of, make_parser
+from ean_core.engine.cli import add_config_options, add_trust, command, config_of, make_parser
+from ean_core.inference.stored_test import stored_test
 
 
 @command
 def main(argv: Sequence[str] | None = None) -> None:
     """Parse the command line and evaluate."""
-    parser = make_parser(__doc__, "python tools/test.py configs/seg/ean_se_voc.py work_dirs/ean_se_voc/best.pth")
-    add_config_options(parser)
+    parser = make_parser(
+        f"{__doc__}\n\nWithout CONFIG the one that travels in the checkpoint is used, and test.json lies beside it.",
+        "python tools/test.py work_dirs/ean_se_voc/best.pth --data-root data/VOCdevkit/VOC2012",
+    )
+    add_config_options(parser, stored=True)
     parser.add_argument("checkpoint")
     parser.add_argument("--tta", action="store_true", help="average over the image and its mirror image")
     parser.add_argument("--fuse", action="store_true", help="fold batch norms first: same results, faster")
     parser.add_argument("--show-dir", help="write a picture of every image into this folder")
-    args = parser.parse_args(argv)
-    evaluate(config_of(args), args.checkpoint, tta=args.tta, fuse=args.fuse, show_dir=args.show_dir)
+    add_trust(parser)
+    args = parser.parse_intermixed_args(argv)
+    stored = stored_test(args.checkpoint, args.trust) if args.config is None else None
+    evaluate(config_of(args, stored), args.checkpoint, tta=args.tta, fuse=args.fuse, show_dir=args.show_dir)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from ean_core.backbones.by_name import timm_features, torchvision_features
 from ean_core.backbones.cifar_resnet import EANCifarResNet
 from ean_core.backbones.features import Features
 from ean_core.backbones.plugged import Plugged
-from ean_core.backbones.resnet import EANResNet
+from ean_core.backbones.resnet import EANResNet, EANResNetV1c
 from ean_core.backbones.stage import BasicBlock, Bottleneck
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Bottleneck",
     "EANCifarResNet",
     "EANResNet",
+    "EANResNetV1c",
     "Features",
     "Plugged",
     "StagedBackbone",

@@ -84,6 +84,7 @@ class StagedBackbone(BaseModule):
         self.frozen_stages = frozen_stages
         self.with_cp = with_cp
         self.pretrained: str | None = init_cfg["checkpoint"] if pretrained else None
+        self.pretrained_prefix: str | None = init_cfg.get("prefix") if pretrained else None
 
     def add_stages(
         self,
@@ -94,6 +95,8 @@ class StagedBackbone(BaseModule):
         strides: Sequence[int],
         dilations: Sequence[int] | None = None,
         contract_dilation: bool = False,
+        multi_grid: Sequence[int] | None = None,
+        avg_down: bool = False,
         norm_cfg: Mapping[str, Any] | None = None,
         conv_bias: bool = False,
     ) -> None:
@@ -103,32 +106,47 @@ class StagedBackbone(BaseModule):
             block: The class of the residual blocks.
             inplanes: Channels after the stem.
             planes: Of each stage; its blocks have ``planes * block.expansion`` channels.
-            strides: Stride of each stage.
-            dilations: Dilation of each stage's 3x3 convolutions; 1 by default.
+            strides: Stride of each stage, or of each that is built.
+            dilations: Dilation of each stage's 3x3 convolutions, or of each that is built; 1 by default.
             contract_dilation: Halve the dilation of a dilated stage's first block.
+            multi_grid: Dilation of each block of the last stage that is built, instead of the others.
+            avg_down: Where a shortcut has a convolution, its stride is an average pooling's before it (ResNet-D).
             norm_cfg: MMCV norm config.
             conv_bias: Biased convolutions.
 
         Raises:
-            UserError: There is not one stride and one dilation per stage.
+            UserError: There is not one stride and one dilation per stage, or not one value of ``multi_grid`` per block.
         """
         dilations = (1,) * len(self.blocks) if dilations is None else dilations
         options: dict[str, Any] = {"norm_cfg": norm_cfg, "conv_bias": conv_bias}
-        if not len(strides) == len(dilations) == len(self.blocks):
+        if not all(len(values) in (len(self.blocks), self.num_stages) for values in (strides, dilations)):
             raise UserError(f"strides {tuple(strides)} and dilations {tuple(dilations)} need one value a stage")
+        last = self.num_stages - 1
+        if multi_grid is not None and len(multi_grid) < self.blocks[last]:
+            raise UserError(
+                f"multi_grid {tuple(multi_grid)} needs one dilation for each of the {self.blocks[last]} blocks of the "
+                "last stage"
+            )
         scheme = ConnectionScheme.parse(self.scheme or "none", self.blocks)
         for i, gates in enumerate(scheme.stages[: self.num_stages]):
             channels = planes[i] * block.expansion
             downsample = None
             if strides[i] != 1 or inplanes != channels:
-                downsample = nn.Sequential(
-                    nn.Conv2d(inplanes, channels, 1, strides[i], bias=conv_bias), build_norm(norm_cfg, channels)
-                )
-            first = dilations[i] // 2 if contract_dilation and dilations[i] > 1 else dilations[i]
-            first_options = {**options, "stride": strides[i], "dilation": first, "downsample": downsample}
-            blocks = [block(inplanes, planes=planes[i], **first_options)]
-            for _ in range(self.blocks[i] - 1):
-                blocks.append(block(channels, planes=planes[i], dilation=dilations[i], **options))
+                stride = strides[i]
+                # As MMSegmentation has it, which pools at stride 1 too: the names of the tensors depend on it.
+                pool = [nn.AvgPool2d(stride, stride, ceil_mode=True, count_include_pad=False)] if avg_down else []
+                conv = nn.Conv2d(inplanes, channels, 1, 1 if avg_down else stride, bias=conv_bias)
+                downsample = nn.Sequential(*pool, conv, build_norm(norm_cfg, channels))
+            grid = [dilations[i]] * self.blocks[i]
+            if multi_grid is not None and i == last:
+                grid = list(multi_grid)
+            elif contract_dilation and dilations[i] > 1:
+                grid[0] = dilations[i] // 2
+            blocks = [
+                block(inplanes, planes=planes[i], stride=strides[i], dilation=grid[0], downsample=downsample, **options)
+            ]
+            for j in range(1, self.blocks[i]):
+                blocks.append(block(channels, planes=planes[i], dilation=grid[j], **options))
             stage = Stage(
                 blocks,
                 gates=gates,
@@ -214,7 +232,7 @@ class StagedBackbone(BaseModule):
         """Draw the initial weights, then load pretrained ones when ``init_cfg`` names a checkpoint."""
         super().init_weights()
         if self.pretrained is not None:
-            load_pretrained(self, self.pretrained)
+            load_pretrained(self, self.pretrained, self.pretrained_prefix)
 
     def train(self, mode: bool = True) -> StagedBackbone:
         """Set the mode, keeping frozen stages (and with ``norm_eval`` every batch norm) in evaluation mode."""

@@ -1,4 +1,4 @@
-"""Pretrained weights: reading ResNets of torchvision, MMPretrain and the authors, and loading them completely."""
+"""Pretrained weights: reading the ResNets of others, wherever a file keeps them, and loading them completely."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from mmengine.logging import print_log
 from torch import nn
 
 from ean_core.attention import Attention
+from ean_core.backbones.layouts import choose_network, find_networks
 from ean_core.checkpoint import read_checkpoint, weights_of
 from ean_core.errors import UserError
 from ean_core.plug import Plugs
+from ean_core.scheme import ConnectionScheme
 
 # The authors' names (ImageNet code) -> ours, applied in this order.
 AUTHORS_NAMES = [
@@ -48,20 +50,35 @@ class LoadReport:
         return f"loaded {len(self.loaded)} tensors, unused {names(self.unused)}, missing {names(self.missing)}"
 
 
-def convert_state_dict(source: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+def convert_state_dict(source: Mapping[str, Any], prefix: str | None = None) -> dict[str, torch.Tensor]:
     """Rename and reshape the backbone's tensors of another code base to the names and shapes of :mod:`ean_core`.
 
-    Understands torchvision's ResNets, MMPretrain's and MMSegmentation's (``backbone.`` prefix), ours, and the EAN
-    authors' (``layerN.ModuleList.M.*``, ``layerN.share_fc.*``, ``layerN.lstm.*``), each with or without ``module.``.
-    Classifier and decoder heads are dropped. Values are not changed.
+    Understands torchvision's ResNets, MMPretrain's and MMSegmentation's (``backbone.`` prefix), ours, the EAN authors'
+    (``layerN.ModuleList.M.*``, ``layerN.share_fc.*``, ``layerN.lstm.*``), and ResNets under any other prefix
+    (:mod:`~ean_core.backbones.layouts`). Classifier and decoder heads are dropped. Values are not changed.
+
+    Args:
+        source: What :func:`~ean_core.checkpoint.read_checkpoint` returns.
+        prefix: What stands before the names of the network to take, in a file of several networks.
 
     Raises:
-        UserError: The checkpoint holds no state dict, or one with other than dense, real tensors.
+        UserError: The checkpoint holds no state dict, or one with other than dense, real tensors, or several networks
+            none of which is to be preferred.
     """
+    networks = find_networks(source)
+    return _renamed(choose_network(networks, prefix) if networks else _unwrapped(source))
+
+
+def _unwrapped(source: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    """The tensors of a network that is no ResNet, without the names that wrap it."""
     state = weights_of(source)
     tensors = {key.removeprefix("module."): v for key, v in state.items() if isinstance(v, torch.Tensor)}
     if any(key.startswith("backbone.") for key in tensors):
         tensors = {k.removeprefix("backbone."): v for k, v in tensors.items() if k.startswith("backbone.")}
+    return tensors
+
+
+def _renamed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     converted = {}
     for key, value in tensors.items():
         if key.startswith(HEADS):
@@ -76,12 +93,12 @@ def convert_state_dict(source: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     return converted
 
 
-def detect_attention(source: Mapping[str, Any]) -> dict[str, Any] | None:
+def detect_attention(source: Mapping[str, Any], prefix: str | None = None) -> dict[str, Any] | None:
     """The config of the attention whose weights a checkpoint of any format holds, or ``None``.
 
     The options are those of the authors' ImageNet networks: SE reduction 16, SGE groups 64, DIA reduction 20.
     """
-    for key in convert_state_dict(source):
+    for key in convert_state_dict(source, prefix):
         match = re.fullmatch(r"layer\d\.(?:\d+\.)?attention\.(.+)", key)
         if match and match[1] in IMAGENET_ATTENTION:
             return dict(IMAGENET_ATTENTION[match[1]])
@@ -110,16 +127,19 @@ def fold_conv_biases(state: Mapping[str, torch.Tensor], keep: Container[str] = (
     return folded
 
 
-def load_backbone(backbone: nn.Module, source: Mapping[str, Any]) -> LoadReport:
+def load_backbone(backbone: nn.Module, source: Mapping[str, Any], prefix: str | None = None) -> LoadReport:
     """Load a backbone from a checkpoint of any format of :func:`convert_state_dict`; biases are folded if need be.
 
     Only attention may differ: what the checkpoint lacks of it keeps its values, what is left over is reported.
 
     Raises:
         UserError: The networks differ: a tensor of the backbone outside its attention modules is missing or has
-            another shape, or the checkpoint has more convolutions or norms. The backbone is then left as it was.
+            another shape, or the checkpoint has more convolutions or norms; or a tensor to be loaded holds values that
+            are not finite. The backbone is then left as it was.
     """
-    tensors, own = convert_state_dict(source), backbone.state_dict()
+    own = backbone.state_dict()
+    resnet = any(key.endswith("layer1.0.conv1.weight") for key in own)
+    tensors = convert_state_dict(source, prefix) if resnet else _renamed(_unwrapped(source))
     tensors = fold_conv_biases(tensors, keep=own.keys())
     attention = attention_keys(backbone)
     for state in (tensors, own):
@@ -135,7 +155,7 @@ def load_backbone(backbone: nn.Module, source: Mapping[str, Any]) -> LoadReport:
     if lost:
         raise UserError(
             f"the checkpoint does not cover the backbone: {len(lost)} of {size} tensors are missing, "
-            f"first '{lost[0]}' (another depth, or not a ResNet?)"
+            f"first '{lost[0]}' ({_difference(lost[0], tensors)})"
         )
     left_out = getattr(backbone, "left_out", ())  # stages that it is built without
     kinds = {_without_numbers(key) for key in own if key not in attention}
@@ -156,41 +176,71 @@ def load_backbone(backbone: nn.Module, source: Mapping[str, Any]) -> LoadReport:
             f"with {tuple(tensors[wrong[0]].shape)} instead of {tuple(own[wrong[0]].shape)} (another depth, or "
             "other attention options?)"
         )
+    broken = [key for key in report.loaded if not torch.isfinite(tensors[key]).all()]
+    if broken:
+        raise UserError(
+            f"the checkpoint holds values that are not finite: {len(broken)} of its tensors, first '{broken[0]}'; take "
+            "one of an earlier epoch"
+        )
     backbone.load_state_dict({key: tensors[key] for key in report.loaded}, strict=False)
     return report
 
 
-def load_pretrained(backbone: nn.Module, source: str) -> LoadReport:
-    """Load a backbone from a file, or from ``torchvision://resnet50`` or ``timm://resnet50`` where there is a network.
+def _difference(lost: str, tensors: Mapping[str, torch.Tensor]) -> str:
+    """What kind of network a file without a tensor is probably of."""
+    if lost == "conv1.weight" and "stem.0.weight" in tensors:
+        return "the file's network has a deep stem: take type='ean_core.EANResNetV1c', or deep_stem=True"
+    if lost == "stem.0.weight" and "conv1.weight" in tensors:
+        return "the file's network is one without a deep stem: take type='ean_core.EANResNet', or deep_stem=False"
+    return "another depth, or not a ResNet?"
+
+
+def load_pretrained(backbone: nn.Module, source: str, prefix: str | None = None) -> LoadReport:
+    """Load a backbone from a file or, where there is a network, from an address or a name.
+
+    Args:
+        backbone: The backbone.
+        source: A file, ``https://...``, ``torchvision://resnet50``, ``timm://resnet50``, or MMEngine's
+            ``open-mmlab://resnet50_v1c`` and ``mmcls://resnet50``.
+        prefix: As in :func:`convert_state_dict`.
 
     Raises:
         FileNotFoundError: The file does not exist, or the download failed.
         UserError: The checkpoint cannot be read or does not cover the backbone.
     """
-    kind, found, name = source.rpartition("://")
-    fetch = {"torchvision": _from_torchvision, "timm": _from_timm}.get(kind) if found else None
+    remote = "://" in source
     try:
-        checkpoint = read_checkpoint(source) if fetch is None else fetch(name)
+        checkpoint = _fetched(source) if remote else read_checkpoint(source)
     except OSError as error:  # urllib's errors are OSErrors
-        if fetch is None:
+        if not remote:
             raise
         raise FileNotFoundError(
             f"the pretrained weights '{source}' could not be downloaded ({error}): fetch the file where there is a "
             "network and pass its path instead"
         ) from error
-    report = load_backbone(backbone, checkpoint)
+    report = load_backbone(backbone, checkpoint, prefix)
     print_log(f"{source}: {report}", logger="current")
     return report
 
 
-def _from_torchvision(name: str) -> dict[str, Any]:
+def _fetched(source: str) -> dict[str, Any]:
+    """The checkpoint of an address or a name, read with ``weights_only``."""
     # MMEngine's runner imports OpenCV, for which `import ean_core` need not wait.
-    from mmengine.runner.checkpoint import get_torchvision_models
+    from mmengine.runner.checkpoint import get_external_models, get_mmcls_models, get_torchvision_models
 
-    known = get_torchvision_models()
-    if name not in known:
-        raise UserError(f"torchvision has no pretrained weights named 'torchvision://{name}'")
-    return torch.hub.load_state_dict_from_url(known[name], map_location="cpu", weights_only=True)
+    kind, _, name = source.partition("://")
+    if kind == "timm":
+        return _from_timm(name)
+    known = {
+        "torchvision": get_torchvision_models,
+        "open-mmlab": get_external_models,
+        "openmmlab": get_external_models,
+        "mmcls": get_mmcls_models,
+    }
+    url = known[kind]().get(name) if kind in known else source if kind in ("http", "https") else None
+    if url is None:
+        raise UserError(f"{kind} has no pretrained weights named '{source}'")
+    return torch.hub.load_state_dict_from_url(url, map_location="cpu", weights_only=True)
 
 
 def _from_timm(name: str) -> dict[str, Any]:
@@ -206,6 +256,25 @@ def _from_timm(name: str) -> dict[str, Any]:
 def _without_numbers(key: str) -> str:
     """``"layer3.22.conv1.weight"`` -> ``"layer#.#.conv#.weight"``: what kind of tensor it is."""
     return re.sub(r"\d+", "#", key)
+
+
+def dropped(report: LoadReport, scheme: ConnectionScheme) -> list[str]:
+    """The tensors of a file's stages that a network did not take, though its scheme connects their place.
+
+    Args:
+        report: What :func:`load_backbone` returned.
+        scheme: The network's: modules of stages, or blocks, that it does not connect are left out as asked.
+    """
+    found = []
+    for key in report.unused:
+        match = re.match(r"layer(\d+)\.(?:(\d+)\.)?", key)
+        if match is None:
+            continue
+        stage, block = int(match[1]) - 1, match[2]
+        gates = scheme.stages[stage] if stage < len(scheme.stages) else ()
+        if any(gates) if block is None or int(block) >= len(gates) else gates[int(block)]:
+            found.append(key)
+    return found
 
 
 def attention_keys(backbone: nn.Module) -> set[str]:

@@ -59,9 +59,16 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_config_options(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that every tool on a config understands; :func:`config_of` reads them."""
-    parser.add_argument("config", help="config file, e.g. configs/seg/ean_se_voc.py, or a name: ean_se_voc")
+def add_config_options(parser: argparse.ArgumentParser, *, stored: bool = False) -> None:
+    """Add the arguments that every tool on a config understands; :func:`config_of` reads them.
+
+    Args:
+        parser: The parser.
+        stored: The config may be left out, because a checkpoint has one; parse with ``parse_intermixed_args`` then.
+    """
+    words = "config file, e.g. configs/seg/ean_se_voc.py, or a name: ean_se_voc"
+    words += " (default: the one in the checkpoint)" if stored else ""
+    parser.add_argument("config", nargs="?" if stored else None, help=words)
     parser.add_argument("--toy", action="store_true", help="small generated data and a schedule of about a minute")
     parser.add_argument("--scheme", help="0/1 by stage (1-01-11), full, none, a published name, or a scheme.json")
     parser.add_argument("--genotype", help="of a network of cells: att-darts, darts-v2, its text, or a genotype.json")
@@ -90,11 +97,11 @@ class ConfigOptions(DictAction):
                 raise UserError(f"--cfg-options: the brackets in {shortened(text)} do not match") from error
 
 
-def config_of(args: argparse.Namespace) -> Config:
-    """The complete config of a command line (:func:`~ean_core.engine.load_config`)."""
+def config_of(args: argparse.Namespace, config: Config | None = None) -> Config:
+    """The complete config of a command line (:func:`~ean_core.engine.load_config`), or of one that is at hand."""
     names = ("toy", "scheme", "genotype", "data_root", "classes", "work_dir", "launcher", "pretrained", "amp")
     choices = {name: getattr(args, name) for name in names if hasattr(args, name)}
-    return load_config(args.config, options=args.cfg_options, **choices)
+    return load_config(config or args.config, options=args.cfg_options, **choices)
 
 
 def command(main: Main) -> Main:

@@ -19,7 +19,7 @@ from ean_core.scheme import read_scheme_file
 
 
 def load_config(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | Config,
     *,
     toy: bool = False,
     scheme: str | None = None,
@@ -38,7 +38,7 @@ def load_config(
 
     Args:
         path: The config file, e.g. ``"configs/seg/ean_se_voc.py"``, or a name, ``"ean_se_voc"``
-            (:func:`~ean_core.engine.shipped.find_config`).
+            (:func:`~ean_core.engine.shipped.find_config`); or a config as it stands.
         toy: Small generated data and a schedule of about a minute.
         scheme: What :meth:`~ean_core.scheme.ConnectionScheme.parse` takes, e.g. a ``scheme.json``.
         genotype: Of a network of cells: what :meth:`~ean_core.cells.Genotype.load` takes, e.g. a ``genotype.json``.
@@ -54,8 +54,11 @@ def load_config(
         FileNotFoundError: The config, a base of it, or a file that is named does not exist.
         UserError: The config cannot be read, or a choice does not fit it.
     """
-    path = find_config(path)
-    cfg = read_config(path)
+    if isinstance(path, Config):
+        cfg, path = path.copy(), Path(path.filename or "the config")
+    else:
+        path = find_config(path)
+        cfg = read_config(path)
     if toy:
         _merge(cfg, cfg.get("toy") or {}, f"'{path}': toy")
     _merge(cfg, options or {}, "--cfg-options")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,13 @@ WriteRow = Callable[[dict[str, Any]], None]
 TABLE = "predictions.csv"
 
 
-def predict_files(model: Predictor, sources: Sequence[str], out: str | os.PathLike[str], batch: int = 1) -> list[str]:
+def predict_files(
+    model: Predictor,
+    sources: Sequence[str],
+    out: str | os.PathLike[str],
+    batch: int = 1,
+    save: Collection[str] = (),
+) -> list[str]:
     """Write a picture of every image, an annotated copy of every video, and ``predictions.csv``.
 
     A picture has its image's whole name with ``.png`` behind it, a video's copy ``.mp4``; images of a folder keep their
@@ -36,6 +42,7 @@ def predict_files(model: Predictor, sources: Sequence[str], out: str | os.PathLi
         sources: Images, folders (with their subfolders), patterns such as ``"shots/*.jpg"``, videos.
         out: The folder to write into.
         batch: Images that go through the network together.
+        save: Further forms of the results of images (:meth:`~ean_core.application.Application.saving`).
 
     Returns:
         What could not be read, one sentence each; all the rest has been written.
@@ -48,12 +55,13 @@ def predict_files(model: Predictor, sources: Sequence[str], out: str | os.PathLi
     jobs = find_sources(sources, out)
     failed: list[str] = []
     write = _Table(out)
-    with _Progress(len(jobs)) as progress, steps() as done:
+    with model.task.saving(save, out) as keep, _Progress(len(jobs)) as progress, steps() as done:
         pictures = [job for job in jobs if not is_video(job[0])]
         for start in range(0, len(pictures), batch):
             some = pictures[start : start + batch]
             progress.begin(some[0][0].name)
-            _predict_images(model, some, write, failed)
+            for path, target, result in _predict_images(model, some, write, failed):
+                keep(path, target.relative_to(out), result)
             progress.end(len(some))
             done()
         for path, target in jobs:
@@ -165,7 +173,9 @@ def _search(paths: Iterable[Path], root: Path, out: Path) -> list[Path]:
     return sorted(path for path in paths if wanted(path))
 
 
-def _predict_images(model: Predictor, jobs: Iterable[tuple[Path, Path]], write: WriteRow, failed: list[str]) -> None:
+def _predict_images(
+    model: Predictor, jobs: Iterable[tuple[Path, Path]], write: WriteRow, failed: list[str]
+) -> Iterator[tuple[Path, Path, Any]]:
     read: list[tuple[Path, Path, Picture]] = []
     for path, target in jobs:
         try:
@@ -176,6 +186,7 @@ def _predict_images(model: Predictor, jobs: Iterable[tuple[Path, Path]], write: 
     for (path, target, image), result in zip(read, results, strict=True):
         save_png(model.task.draw(image, result), target)
         write({"image": str(path), "picture": target, **model.task.row(result)})
+        yield path, target, result
 
 
 def _predict_video(

@@ -1,6 +1,8 @@
 """Every head of the configs trains and predicts on the EAN backbone."""
 
+import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +12,10 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 
+from ean_core.engine import load_config
+from ean_core.engine.models import build_model
+
+ROOT = Path(__file__).resolve().parents[2]
 Load = Callable[..., Config]
 HEADS = {
     "psp": ("PSPHead", 50, "010-0010-110011-001"),
@@ -117,3 +123,16 @@ def test_the_loss_is_a_mean_over_the_known_pixels_of_a_process(load: Load) -> No
     whole = float(loss(logits, labels, ignore_index=255))
     assert whole == pytest.approx((36 * first + 6 * second) / 42, rel=1e-5)
     assert whole != pytest.approx((first + second) / 2, rel=1e-3)
+
+
+def test_a_head_of_ones_own(voc: Path, tmp_path: Path) -> None:
+    """The config of docs/segmentation_data.md: a head of MMSegmentation's that is not among ours."""
+    text = (ROOT / "docs" / "segmentation_data.md").read_text(encoding="utf-8")
+    config = next(block for block in re.findall(r"```text\n(.*?)```", text, re.DOTALL) if "DAHead" in block)
+    path = tmp_path / "my_config.py"
+    path.write_text(config.replace("configs/seg", str(ROOT / "configs" / "seg")))
+    cfg = load_config(path, data_root=voc, scheme="full", options={"model.backbone.depth": 18})
+    model = build_model(cfg).eval()
+    assert type(model.decode_head).__name__ == "DAHead"
+    with torch.no_grad():
+        assert model(torch.rand(1, 3, 64, 64), mode="tensor")[0].shape == (1, 21, 8, 8)

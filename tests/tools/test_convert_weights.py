@@ -103,6 +103,61 @@ def test_a_mistake_is_one_line_and_writes_nothing(
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a", "b"]
 
 
+@pytest.mark.parametrize(
+    ("options", "dropped"),
+    [
+        (["--attention", "dia"], 16),
+        (["--attention", "sge"], 16),
+        (["--sharing", "block"], 16),
+        (["--sharing", "block", "--scheme", "00-00-00-01"], 4),
+    ],
+)
+def test_trained_attention_is_not_dropped_in_silence(
+    options: list[str],
+    dropped: int,
+    convert: Callable[..., None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_checkpoint(EANResNet(18, attention={"type": "SE"}).state_dict(), tmp_path / "se")
+    with pytest.raises(SystemExit) as exit_:
+        convert(tmp_path / "se", tmp_path / "out", *options)
+    error = capsys.readouterr().err
+    assert exit_.value.code == 2
+    assert error.startswith(f"error: '{tmp_path / 'se'}' holds {dropped} tensors of the stages that the network lacks")
+    assert "--drop" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+    convert(tmp_path / "se", tmp_path / "out", *options, "--drop")
+    assert "attention" in capsys.readouterr().out
+
+
+def test_what_is_asked_for_is_no_loss(convert: Callable[..., None], tmp_path: Path) -> None:
+    """``--attention none`` leaves all attention out, and a scheme that of the stages without a connection."""
+    write_checkpoint(EANResNet(18, attention={"type": "SE"}).state_dict(), tmp_path / "se")
+    convert(tmp_path / "se", tmp_path / "plain", "--attention", "none")
+    assert not any("attention" in key for key in read_checkpoint(tmp_path / "plain")["state_dict"])
+    convert(tmp_path / "se", tmp_path / "last", "--scheme", "00-00-00-01")
+    assert {key for key in read_checkpoint(tmp_path / "last")["state_dict"] if "attention" in key} == {
+        f"layer4.attention.fc{i}.{name}" for i in (1, 2) for name in ("weight", "bias")
+    }
+    theirs = EANResNet(18).state_dict() | {"layer1.0.se_layer.conv1.conv.weight": torch.ones(4, 64, 1, 1)}
+    write_checkpoint(theirs, tmp_path / "theirs")
+    with pytest.raises(SystemExit):  # another family's attention is no module of ours
+        convert(tmp_path / "theirs", tmp_path / "out")
+
+
+def test_a_network_by_its_prefix(convert: Callable[..., None], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    first, second = EANResNet(18).state_dict(), EANResNet(34).state_dict()
+    both = {f"a.{k}": v for k, v in first.items()} | {f"b.{k}": v for k, v in second.items()}
+    write_checkpoint({"state_dict": both}, tmp_path / "both")
+    with pytest.raises(SystemExit):
+        convert(tmp_path / "both", tmp_path / "out")
+    convert(tmp_path / "both", tmp_path / "out", "--prefix", "b")
+    assert set(read_checkpoint(tmp_path / "out")["state_dict"]) == set(second)
+
+
 def test_as_a_command_from_another_folder(tmp_path: Path, fresh: Pool) -> None:
     ran = fresh.apply(run_program, (TOOL, "nowhere.pth", "out.pth"), {"folder": tmp_path})
     assert ran[:3] == (2, "", "error: checkpoint 'nowhere.pth' does not exist\n")

@@ -1,10 +1,12 @@
 # Pascal VOC 2012; `train_list` is "train_aug" (10,582 images, with SBD's masks) or "train" (1,464).
 task = "segmentation"
+data = "voc"  # or "ade20k", "cityscapes", "coco_stuff10k", "coco_stuff164k", "loveda"
 data_root = "data/VOCdevkit/VOC2012"
 train_list = "train_aug"
 val_list = "val"
 crop_size = 473
 orientation = "upright"  # the view in which the masks were drawn; "stored": as the image's file has its pixels
+loss = "plain"  # or "weighted", "ohem"
 
 _load = dict(type="LoadImageFromFile", imdecode_backend="ean_core")  # the one reader: docs/images.md
 train_pipeline = [
@@ -63,7 +65,7 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(type="segmentation.metric.VOCMetric")
-test_evaluator = val_evaluator
+test_evaluator = [val_evaluator, dict(type="segmentation.per_image.ImageMetric")]
 
 # What --toy changes: the data, and a schedule that fits it. Model, pipeline and metrics stay.
 toy = dict(
