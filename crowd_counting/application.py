@@ -9,9 +9,12 @@ from typing import Any, Literal
 
 import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS
 from torch import nn
 from torch.nn import functional as F
 
+import crowd_counting.bayesian_loss
+import crowd_counting.dm_count
 import crowd_counting.head
 import crowd_counting.losses
 import crowd_counting.preprocess  # noqa: F401
@@ -26,6 +29,8 @@ from ean_core.engine.schema import Entries, ImageModel, Loader, Options, check_e
 from ean_core.errors import UserError, building
 
 BACKBONE_STRIDE = 8
+PLURALS = {"schedule": "schedules", "head": "heads", "loss": "losses"}
+"""The words that choose one of several dicts of options, and the entries that have these."""
 
 
 class Counter(ImageModel):
@@ -39,6 +44,8 @@ class Choices(Entries):
 
     head: str = ""
     heads: dict[str, Options] | None = None
+    loss: str = ""
+    losses: dict[str, Options] | None = None
     schedule: str = ""
     schedules: dict[str, Options] | None = None
     output_stride: Literal[1, 2, 4, 8] = 8
@@ -89,6 +96,8 @@ class CrowdCounting(Application):
         cfg.part = detect_part(cfg.data_root, cfg.part)
         for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
             loader.dataset.update(root=cfg.data_root, part=cfg.part, stride=cfg.model.stride)
+        if getattr(MODELS.get(cfg.model.loss.get("type", "")), "of_points", False):
+            cfg.train_dataloader.dataset.density = None  # nothing is compared with a map
         policy = cfg.train_dataloader.dataset.get("out_of_frame", "drop")
         for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
             evaluator.update(
@@ -165,15 +174,15 @@ application = CrowdCounting()
 
 
 def choose_model(cfg: Config) -> None:
-    """Make the choices that need no data: ``head``, ``schedule``, ``output_stride`` and ``inference``.
+    """Make the choices that need no data: ``head``, ``loss``, ``schedule``, ``output_stride`` and ``inference``.
 
     A config that comes out of here passes through unchanged.
 
     Raises:
         UserError: An unknown choice.
     """
-    for word in ("head", "schedule"):
-        known = cfg.get(f"{word}s", {})
+    for word, several in PLURALS.items():
+        known = cfg.get(several, {})
         if known and cfg.get(word) not in known:
             raise UserError(f"unknown {word} {cfg.get(word)!r}: choose from {', '.join(known)}")
     if "schedules" in cfg:
@@ -181,9 +190,10 @@ def choose_model(cfg: Config) -> None:
             chosen = copy.deepcopy(cfg.schedules[cfg.schedule])
             cfg.train_dataloader.setdefault("batch_size", chosen.pop("batch_size"))
             _lay_under(cfg, chosen)
-    if "heads" in cfg:
-        _lay_under(cfg, {"model": {"head": copy.deepcopy(cfg.heads[cfg.head])}})
-    for key in ("schedules", "schedule", "heads", "head"):
+    for word in ("head", "loss"):
+        if PLURALS[word] in cfg:
+            _lay_under(cfg, {"model": {word: copy.deepcopy(cfg[PLURALS[word]][cfg[word]])}})
+    for key in (*PLURALS, *PLURALS.values()):
         cfg.pop(key, None)
     if "output_stride" in cfg:
         stride = cfg.pop("output_stride")
