@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
+from pydantic import Field
 from torch import nn
 from torch.nn import functional as F
 
@@ -20,6 +21,7 @@ import crowd_counting.losses
 import crowd_counting.preprocess  # noqa: F401
 from crowd_counting.check import check_crowd
 from crowd_counting.counter import CrowdCounter
+from crowd_counting.layouts import LAYOUTS, find_layout, layout_samples
 from crowd_counting.metric import SEARCH_METRIC, Truth, count_loss
 from crowd_counting.prediction import draw, predict, row, view
 from crowd_counting.shanghaitech import PARTS, detect_part
@@ -58,7 +60,8 @@ class Words(Choices):
 
     model: Counter
     data_root: str
-    part: Literal["A", "B"] | None
+    part: str | None
+    longest: Annotated[int, Field(ge=1)] | None = None
     train_dataloader: Loader
     val_dataloader: Loader
     test_dataloader: Loader
@@ -77,15 +80,21 @@ class CrowdCounting(Application):
     def configure(self, cfg: Config, *, toy: bool, data_root: str | None, classes: str | None) -> None:
         """Turn the one-word choices of a config into the entries that MMEngine builds.
 
-        ``part`` is ``"A"`` or ``"B"`` of ShanghaiTech; the other words are those of :func:`choose_model`. ``data_root``
-        is a folder with ShanghaiTech's parts, one of the parts, or images and points of one's own.
+        ``part`` is ``"A"`` or ``"B"`` of ShanghaiTech, or a name of :data:`crowd_counting.layouts.LAYOUTS`; ``longest``
+        limits the sides of images (:class:`crowd_counting.dataset.CrowdDataset`); the other words are those of
+        :func:`choose_model`. ``data_root`` is a folder with that data set, or images and points of one's own.
         """
         if classes is not None:
             raise UserError("--classes: crowd counting has no classes, leave it out")
         check_entries(cfg, Words)
+        if cfg.part not in (*PARTS, *LAYOUTS, None):
+            raise UserError(
+                f"unknown part {cfg.part!r}: choose from {', '.join((*PARTS, *LAYOUTS))}, or None for your own data"
+            )
         choose_model(cfg)
         if toy and data_root is None:
-            data_root = str(make_toy_crowd(Path("data", "toy"), cfg.part or "B"))
+            cfg.part = cfg.part if cfg.part in PARTS else "B"
+            data_root = str(make_toy_crowd(Path("data", "toy"), cfg.part))
         if data_root is not None:
             cfg.data_root = data_root
         if not Path(cfg.data_root).is_dir():
@@ -95,7 +104,9 @@ class CrowdCounting(Application):
             )
         cfg.part = detect_part(cfg.data_root, cfg.part)
         for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
-            loader.dataset.update(root=cfg.data_root, part=cfg.part, stride=cfg.model.stride)
+            loader.dataset.update(
+                root=cfg.data_root, part=cfg.part, stride=cfg.model.stride, longest=cfg.get("longest")
+            )
         if getattr(MODELS.get(cfg.model.loss.get("type", "")), "of_points", False):
             cfg.train_dataloader.dataset.density = None  # nothing is compared with a map
         policy = cfg.train_dataloader.dataset.get("out_of_frame", "drop")
@@ -114,6 +125,10 @@ class CrowdCounting(Application):
         for part in sorted(parts):
             sizes = [f"{n} {len(list(part.glob(f'{n}_data/images/IMG_*.jpg')))}" for n in ("train", "test")]
             yield f"ShanghaiTech {part.name} ({', '.join(sizes)})"
+        for name, layout in LAYOUTS.items():
+            if (folder := find_layout(root, name)) is not None and not name.endswith(("-2", "-3", "-4", "-5")):
+                total = sum(len(layout_samples(root, name, split)) for split in layout.images)
+                yield f"{layout.title} in {folder.name} ({total} images)"
 
     def evaluation(self, model: nn.Module, cfg: Config) -> Evaluation:
         """MAE, MSE (RMSE) and NAE on the validation images, as validation reports them.
