@@ -3,8 +3,8 @@
     python benchmarks/crowd_losses.py --data-root data
 
 A plain ResNet-18 under ``head=conv1x1`` learns from random weights on small crops of both parts of ShanghaiTech, once
-for each loss and seed, and is tested on whole images with the checkpoint of the best validation; all
-images are reduced to 384 pixels a side at most. It prints a table:
+for each loss and seed, and is tested on whole images as it is after the last epoch, since five
+validation images choose nothing; all images are reduced to 384 pixels a side at most. It prints a table:
 errors of the test as the mean over the seeds, with each seed's in brackets, and the processor time of a training on one
 thread. Small networks trained for a minute say little of large ones trained for days.
 """
@@ -47,9 +47,9 @@ def options(loss: str, seed: int, epochs: int, crop: int) -> dict[str, Any]:
         "test_dataloader.num_workers": 0,
         "train_dataloader.dataset.augment.crop": (crop, crop),
         "optim_wrapper.optimizer.lr": 1e-3,
-        "schedules.c3f.param_scheduler.0.gamma": 0.01 ** (1 / epochs),
+        "schedules.c3f.param_scheduler.0.gamma": 0.1 ** (1 / epochs),
         "train_cfg.max_epochs": epochs,
-        "train_cfg.val_interval": max(1, epochs // 4),
+        "train_cfg.val_interval": epochs,
         "visualizer": None,
     }
 
@@ -63,7 +63,7 @@ def run(part: str, loss: str, seed: int, args: argparse.Namespace) -> tuple[dict
     train(cfg)
     seconds = time.process_time() - began
     MMLogger.get_current_instance().setLevel("ERROR")
-    return evaluate(cfg, folder / "best.pth"), seconds
+    return evaluate(cfg, folder / "last.pth"), seconds
 
 
 def line(part: str, loss: str, results: Sequence[tuple[dict[str, float], float]]) -> str:
@@ -83,17 +83,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--data-root", required=True, help="a folder with part_A_final and part_B_final")
     parser.add_argument("--work-dir", default="work_dirs/crowd_losses", help="the runs' folder")
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--crop", type=int, default=96, help="side of the training crops in pixels")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
-    rows = []
-    for part in (part for part in PARTS if find_part(args.data_root, part) is not None):
-        for loss in LOSSES:
-            rows.append(line(part, loss, [run(part, loss, seed, args) for seed in range(args.seeds)]))
-            print(rows[-1], flush=True)
+    kinds = [(part, loss) for part in PARTS if find_part(args.data_root, part) is not None for loss in LOSSES]
+    results: dict[tuple[str, str], list[tuple[dict[str, float], float]]] = {kind: [] for kind in kinds}
+    for seed in range(args.seeds):
+        for part, loss in kinds:
+            results[part, loss].append(run(part, loss, seed, args))
     print("\n| part | loss | MAE | MSE (RMSE) | MAE of mean | training |\n|---|---|---|---|---|---|")
-    print("\n".join(rows))
+    print("\n".join(line(*kind, results[kind]) for kind in kinds))
 
 
 if __name__ == "__main__":

@@ -21,9 +21,10 @@ import crowd_counting.losses
 import crowd_counting.preprocess  # noqa: F401
 from crowd_counting.check import check_crowd
 from crowd_counting.counter import CrowdCounter
+from crowd_counting.density_files import files
 from crowd_counting.layouts import LAYOUTS, find_layout, layout_samples
 from crowd_counting.metric import SEARCH_METRIC, Truth, count_loss
-from crowd_counting.prediction import draw, predict, row, view
+from crowd_counting.prediction import CrowdCount, draw, predict, row, view
 from crowd_counting.shanghaitech import PARTS, detect_part
 from crowd_counting.toy_crowds import make_toy_crowd
 from ean_core.application import RESULTS, Application, Evaluation, Outputs, Target
@@ -75,6 +76,7 @@ class CrowdCounting(Application):
     name = "crowd_counting"
     results = RESULTS | {"pictures": "preview.png"}
     output = "people in each cell (N, 1, h, w); their sum is the count"
+    over_time = ("count", "in_region")
     predict, draw, row, view = staticmethod(predict), staticmethod(draw), staticmethod(row), staticmethod(view)
 
     def configure(self, cfg: Config, *, toy: bool, data_root: str | None, classes: str | None) -> None:
@@ -160,6 +162,14 @@ class CrowdCounting(Application):
         """Choose the head and the output stride that a config file asks for; there are no classes."""
         check_entries(cfg, Choices)
         choose_model(cfg)
+
+    def choose_region(self, cfg: Config, region: Sequence[tuple[float, float]]) -> None:
+        """Count in a polygon besides."""
+        cfg.region = [list(corner) for corner in region]
+
+    def density_files(self, result: CrowdCount) -> dict[str, bytes]:
+        """People in each cell, as an array and as a 16-bit picture."""
+        return files(result.density)
 
     def normalise(self, model: CrowdCounter, images: torch.Tensor) -> torch.Tensor:
         """RGB in 0..255 -> the network's inputs, padded as its preprocessor does it."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 import torch
 from mmengine.config import Config
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import nn
 
+from crowd_counting.density_files import to_npy
+from crowd_counting.localisation import peaks
 from ean_core.application import View, require_finite
+from ean_core.inference.region import Polygon, parts_inside
 
 TILING = {"tile": 1024, "overlap": 512}
 
@@ -27,20 +29,39 @@ class CrowdCount:
         density: People in each cell, float32 (ceil(H / stride), ceil(W / stride)).
         stride: Pixels a cell, each way.
         size: H and W of the image in pixels.
+        region: The corners of the polygon that was asked for, (x, y) in pixels, if one was.
     """
 
     count: float
+    _: KW_ONLY
     density: NDArray[np.float32]
     stride: int
     size: tuple[int, int]
+    region: Polygon | None = None
+
+    @property
+    def in_region(self) -> float:
+        """The people in the region; a cell counts by the part of it that lies inside. All, where there is none."""
+        if self.region is None:
+            return self.count
+        rows, columns = self.density.shape
+        parts = parts_inside(self.region, (rows, columns), self.stride, self.size)
+        return float((self.density * parts).sum(dtype=np.float64))
+
+    @property
+    def points(self) -> NDArray[np.float64]:
+        """Where the people are, (n, 2), x and y in pixels: :func:`crowd_counting.localisation.peaks`."""
+        return peaks(self.density, self.stride)
 
 
 def predict(model: nn.Module, cfg: Config, images: Sequence[NDArray[np.uint8]]) -> list[CrowdCount]:
     """Count in RGB images (H, W, 3), each at its own size.
 
     An image with more pixels than a tile (``cfg.tiling``, by default 1024 each way) goes through the network in
-    overlapping tiles, so that memory does not grow with it.
+    overlapping tiles, so that memory does not grow with it. ``cfg.region`` is a polygon to count in besides.
     """
+    corners = cfg.get("region")
+    region = None if corners is None else tuple((float(x), float(y)) for x, y in corners)
     tiling = dict(cfg.get("tiling") or TILING)
     results = []
     for image in images:
@@ -49,13 +70,15 @@ def predict(model: nn.Module, cfg: Config, images: Sequence[NDArray[np.uint8]]) 
         require_finite(cells)
         density = cells.cpu().numpy()
         size = (image.shape[0], image.shape[1])
-        results.append(CrowdCount(float(density.sum(dtype=np.float64)), density, model.stride, size))  # type: ignore[arg-type]
+        count = float(density.sum(dtype=np.float64))
+        results.append(CrowdCount(count, density=density, stride=model.stride, size=size, region=region))  # type: ignore[arg-type]
     return results
 
 
 def row(result: CrowdCount) -> dict[str, object]:
-    """The count."""
-    return {"count": round(result.count, 2)}
+    """The count, and that in the region if there is one."""
+    region = {} if result.region is None else {"in_region": round(result.in_region, 2)}
+    return {"count": round(result.count, 2), **region}
 
 
 def view(image: NDArray[np.uint8], result: CrowdCount) -> View:
@@ -63,8 +86,6 @@ def view(image: NDArray[np.uint8], result: CrowdCount) -> View:
     from crowd_counting.visualize import layer  # matplotlib's colours
 
     colours, legend = layer(result.density, result.stride, result.size)
-    file = io.BytesIO()
-    np.save(file, result.density)
     return View(
         f"{result.count:.1f} people",
         legend=legend,
@@ -72,12 +93,22 @@ def view(image: NDArray[np.uint8], result: CrowdCount) -> View:
         cells=result.density,
         cell=result.stride,
         unit="people",
-        files={"density.npy": file.getvalue()},
+        files={"density.npy": to_npy(result.density)},
     )
 
 
 def draw(image: NDArray[np.uint8], result: CrowdCount) -> Image.Image:
-    """The density over the image, with the count and a colour bar."""
+    """The density over the image, with the count and a colour bar; the region's outline, and the count in it."""
     from crowd_counting.visualize import picture_of  # matplotlib's colours: nothing but a picture needs them
 
-    return picture_of(image, result.density, result.stride)
+    if result.region is None:
+        return picture_of(image, result.density, result.stride)
+    return picture_of(outlined(image, result.region), result.density, result.stride, count=result.in_region)
+
+
+def outlined(image: NDArray[np.uint8], region: Polygon) -> NDArray[np.uint8]:
+    """An image with a white line along a polygon, about a 200th of its longer side wide."""
+    picture = Image.fromarray(image)
+    width = max(1, round(max(picture.size) / 200))
+    ImageDraw.Draw(picture).line([*region, *region[:2]], "white", width, joint="curve")
+    return np.asarray(picture)

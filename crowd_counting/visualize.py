@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from crowd_counting.dataset import limit_size, read_image
+from crowd_counting.density_files import files
 from crowd_counting.metric import CrowdMetric, to_csv
 from ean_core.application import Share
 from ean_core.files import write_atomic
@@ -141,7 +142,7 @@ class PictureHook(Hook):
 
     A validation writes ``preview.png``, some of its images. A test writes ``counts.csv``, one line per image, the worst
     first; ``worst/``, pictures of the worst images by rank; and into ``cfg.show_dir``, if the config names one, a
-    picture of every image.
+    picture of every image; into ``cfg.density_dir``, if it names one, the density of every image.
 
     Args:
         count: Number of images in the preview.
@@ -183,6 +184,9 @@ class PictureHook(Hook):
         for path, density, points in _samples(data_batch, outputs if outputs is not None else []):
             error = abs(float(density.sum()) - len(points))
             self._kept.append((error if error == error else float("inf"), path, density, points))
+            if runner.cfg.get("density_dir"):
+                for ending, content in files(density).items():
+                    write_atomic(Path(runner.cfg.density_dir, Path(path).stem + ending), content)
             if runner.cfg.get("show_dir"):
                 picture = picture_of(
                     _image(path, runner.test_dataloader), density, runner.test_dataloader.dataset.stride, points

@@ -122,11 +122,13 @@ class Application(Protocol):
         name: The task's name, as in configs.
         results: What a training leaves in the work directory, to be listed at its end: labels and files.
         output: The network's output in words, with its shape, for exported files.
+        over_time: Columns of :meth:`row` to draw as curves over the frames of a video.
     """
 
     name: str
     results: Mapping[str, str] = RESULTS
     output: str = "see the task"
+    over_time: Sequence[str] = ()
 
     # -- configs and data
 
@@ -201,6 +203,19 @@ class Application(Protocol):
         """The columns of ``predictions.csv``; the same keys in the same order for every result of a model."""
         return {}
 
+    def choose_region(self, cfg: Config, region: Sequence[tuple[float, float]]) -> None:
+        """Restrict predictions to a polygon, for ``--region``: change the config that :meth:`predict` gets.
+
+        Args:
+            cfg: The config, changed in place.
+            region: The corners, x and y in pixels of an image, in order.
+        """
+        raise UserError(f"--region: the task '{self.name}' has no regions")
+
+    def density_files(self, result: Any) -> Mapping[str, bytes]:
+        """A result's density as files by ending, such as ``".npy"``, for ``--save-density``."""
+        return {}
+
     def view(self, image: NDArray[np.uint8], result: Any) -> View:
         """The result as a page shows it (``tools/demo.py``); here :meth:`row` in words, beside its picture."""
         return View(", ".join(f"{name} {value}" for name, value in self.row(result).items()))
@@ -252,6 +267,16 @@ def require_finite(output: torch.Tensor) -> None:
     """
     if not output.isfinite().all():
         raise NotFiniteError("the network's output is not finite: train again with a lower learning rate")
+
+
+def require_densities(application: Application) -> None:
+    """Whether a task has what ``--save-density`` writes.
+
+    Raises:
+        UserError: It has not.
+    """
+    if type(application).density_files is Application.density_files:
+        raise UserError(f"--save-density: the task '{application.name}' predicts no densities")
 
 
 def class_names(model: Any, count: int) -> tuple[str, ...]:

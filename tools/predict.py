@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from ean_core.application import require_densities
 from ean_core.engine.cli import add_trust, command, make_parser
 from ean_core.errors import UserError
 from ean_core.inference import load
 from ean_core.inference.predict_files import predict_files
+from ean_core.inference.region import parse_region
 
 
 @command
@@ -25,6 +27,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="images at once (default: 1)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
     parser.add_argument("--fuse", action="store_true", help="fold batch norms first: same results, faster")
+    parser.add_argument("--region", metavar="'X,Y X,Y X,Y'", help="crowd counting: count in this polygon, too")
+    parser.add_argument(
+        "--save-density", action="store_true", help="crowd counting: people in each cell, .npy and .png"
+    )
     add_trust(parser)
     args = parser.parse_intermixed_args(argv)
     config = args.paths.pop(0) if args.paths[0].endswith(".py") else None
@@ -33,8 +39,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.batch < 1:
         raise UserError(f"--batch must be at least 1, got {args.batch}")
     checkpoint, *sources = args.paths
+    region = None if args.region is None else parse_region(args.region)
     model = load(config, checkpoint, device=args.device, fuse=args.fuse, trust=args.trust)
-    failed = predict_files(model, sources, args.out, args.batch)
+    if region is not None:
+        model.task.choose_region(model.cfg, region)
+    if args.save_density:
+        require_densities(model.task)
+    failed = predict_files(model, sources, args.out, args.batch, density=args.save_density)
     print(f"predictions {args.out}")
     for line in failed:
         print(f"failed      {line}", file=sys.stderr)

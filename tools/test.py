@@ -17,8 +17,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--tta", action="store_true", help="average over the image and its mirror image")
     parser.add_argument("--fuse", action="store_true", help="fold batch norms first: same results, faster")
     parser.add_argument("--show-dir", help="write a picture of every image into this folder")
+    parser.add_argument("--save-density", metavar="DIR", help="crowd counting: people in each cell, as .npy and .png")
     args = parser.parse_args(argv)
-    evaluate(config_of(args), args.checkpoint, tta=args.tta, fuse=args.fuse, show_dir=args.show_dir)
+    places = {"show_dir": args.show_dir, "density_dir": args.save_density}
+    evaluate(config_of(args), args.checkpoint, tta=args.tta, fuse=args.fuse, **places)
 
 
 if __name__ == "__main__":

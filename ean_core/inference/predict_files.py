@@ -14,10 +14,11 @@ from typing import Any
 from rich.progress import Progress
 
 from ean_core.errors import UserError
-from ean_core.files import replacing
+from ean_core.files import replacing, write_atomic
 from ean_core.inference import images, video
 from ean_core.inference.drawing import save_png
 from ean_core.inference.images import Picture, read_image
+from ean_core.inference.over_time import write_over_time
 from ean_core.inference.predictor import Predictor
 from ean_core.stopping import steps
 from ean_core.terminal import progress_bar
@@ -26,18 +27,22 @@ WriteRow = Callable[[dict[str, Any]], None]
 TABLE = "predictions.csv"
 
 
-def predict_files(model: Predictor, sources: Sequence[str], out: str | os.PathLike[str], batch: int = 1) -> list[str]:
+def predict_files(
+    model: Predictor, sources: Sequence[str], out: str | os.PathLike[str], batch: int = 1, *, density: bool = False
+) -> list[str]:
     """Write a picture of every image, an annotated copy of every video, and ``predictions.csv``.
 
     A picture is called like its image, with the ending ``.png`` (after the image's own, where two images differ in
     nothing else); images of a folder keep their places in its subfolders. The table has a line per image; a video has
-    a line a frame. At most ``batch`` images or frames are held at once.
+    a line a frame. At most ``batch`` images or frames are held at once. Where the task has columns to follow over time,
+    ``NAME-over-time.csv`` and ``.png`` beside a video's copy have those of its frames.
 
     Args:
         model: What predicts.
         sources: Images, folders (with their subfolders), patterns such as ``"shots/*.jpg"``, videos.
         out: The folder to write into.
         batch: Images that go through the network together.
+        density: Write the density of every image beside its picture, as ``NAME-density.npy`` and ``.png``.
 
     Returns:
         What could not be read, one sentence each; all the rest has been written.
@@ -53,7 +58,7 @@ def predict_files(model: Predictor, sources: Sequence[str], out: str | os.PathLi
         task = bar.add_task("predicting", total=len(jobs), visible=len(jobs) > 1)
         pictures = [job for job in jobs if not is_video(job[0])]
         for start in range(0, len(pictures), batch):
-            _predict_images(model, pictures[start : start + batch], write, failed)
+            _predict_images(model, pictures[start : start + batch], write, failed, density)
             bar.advance(task, len(pictures[start : start + batch]))
             done()
         for path, target in jobs:
@@ -133,7 +138,9 @@ def _search(paths: Iterable[Path], root: Path, out: Path) -> list[Path]:
     return sorted(path for path in paths if wanted(path))
 
 
-def _predict_images(model: Predictor, jobs: Iterable[tuple[Path, Path]], write: WriteRow, failed: list[str]) -> None:
+def _predict_images(
+    model: Predictor, jobs: Iterable[tuple[Path, Path]], write: WriteRow, failed: list[str], density: bool
+) -> None:
     read: list[tuple[Path, Path, Picture]] = []
     for path, target in jobs:
         try:
@@ -143,6 +150,8 @@ def _predict_images(model: Predictor, jobs: Iterable[tuple[Path, Path]], write: 
     results = model.predict([image for *_, image in read], [str(path) for path, *_ in read]) if read else []
     for (path, target, image), result in zip(read, results, strict=True):
         save_png(model.task.draw(image, result), target)
+        for ending, content in model.task.density_files(result).items() if density else ():
+            write_atomic(target.with_name(f"{target.stem}-density{ending}"), content)
         write({"image": str(path), **model.task.row(result)})
 
 
@@ -152,15 +161,18 @@ def _predict_video(
     reader = video.VideoReader(path)
     task = bar.add_task(path.name, total=reader.frames or None)
     count = 0
+    rows: list[dict[str, Any]] = []
     with video.writing(target, reader.rate) as draw:
         for frames in _batches(reader, batch):
             for frame, result in zip(frames, model.predict(frames), strict=True):
                 draw(model.task.draw(frame, result))
                 place = {"image": str(path), "frame": count, "seconds": round(count / reader.rate, 3)}
-                write(place | model.task.row(result))
+                rows.append(place | model.task.row(result))
+                write(rows[-1])
                 count += 1
             bar.update(task, completed=count)
             done()
+    write_over_time(rows, model.task.over_time, target)
 
 
 def _batches(frames: Iterable[Picture], size: int) -> Iterator[list[Picture]]:

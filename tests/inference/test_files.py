@@ -23,7 +23,9 @@ class Fake:
 
     def __post_init__(self) -> None:
         self.batches: list[int] = []
-        self.task = SimpleNamespace(draw=self.draw, row=lambda result: {"mean": result, "frames": "of a class"})
+        self.task = SimpleNamespace(
+            draw=self.draw, row=lambda result: {"mean": result, "frames": "of a class"}, over_time=()
+        )
 
     def predict(self, images: list[np.ndarray], names: Sequence[str] = ()) -> list[float]:
         self.batches.append(len(images))
