@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from torch import nn
 
 from crowd_counting.density_files import to_npy
@@ -98,17 +98,23 @@ def view(image: NDArray[np.uint8], result: CrowdCount) -> View:
 
 
 def draw(image: NDArray[np.uint8], result: CrowdCount) -> Image.Image:
-    """The density over the image, with the count and a colour bar; the region's outline, and the count in it."""
-    from crowd_counting.visualize import picture_of  # matplotlib's colours: nothing but a picture needs them
+    """The density over the image, with the count and a colour bar; a region's outline, and the people in it."""
+    from crowd_counting.visualize import MARGIN, PANEL, TITLE, picture_of  # matplotlib's colours: for pictures alone
 
-    if result.region is None:
-        return picture_of(image, result.density, result.stride)
-    return picture_of(outlined(image, result.region), result.density, result.stride, count=result.in_region)
+    picture = picture_of(image, result.density, result.stride)
+    if result.region is not None:
+        factor = PANEL / max(result.size)
+        height, width = (round(factor * side) for side in result.size)
+        panel = picture.crop((MARGIN, TITLE, MARGIN + width, TITLE + height))  # the region may reach beyond the image
+        _outline(panel, [(factor * x, factor * y) for x, y in result.region], f"{result.in_region:.1f} inside")
+        picture.paste(panel, (MARGIN, TITLE))
+    return picture
 
 
-def outlined(image: NDArray[np.uint8], region: Polygon) -> NDArray[np.uint8]:
-    """An image with a white line along a polygon, about a 200th of its longer side wide."""
-    picture = Image.fromarray(image)
-    width = max(1, round(max(picture.size) / 200))
-    ImageDraw.Draw(picture).line([*region, *region[:2]], "white", width, joint="curve")
-    return np.asarray(picture)
+def _outline(picture: Image.Image, corners: list[tuple[float, float]], text: str) -> None:
+    """A polygon as a white line with black edges, and a text at the mean of its corners."""
+    pen = ImageDraw.Draw(picture)
+    for colour, width in (("black", 5), ("white", 3)):
+        pen.line([*corners, *corners[:2]], colour, width, joint="curve")
+    middle = (sum(x for x, _ in corners) / len(corners), sum(y for _, y in corners) / len(corners))
+    pen.text(middle, text, "white", ImageFont.load_default(20), anchor="mm", stroke_width=2, stroke_fill="black")

@@ -37,10 +37,8 @@ def parse_region(text: str) -> Polygon:
 
 def area(polygon: Polygon) -> float:
     """Of a polygon whose sides do not cross, by the shoelace formula."""
-    if len(polygon) < 3:
-        return 0.0
-    x, y = np.array(polygon).T
-    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
+    sides = zip(polygon, polygon[1:] + polygon[:1], strict=True)
+    return abs(sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in sides)) / 2
 
 
 @lru_cache(maxsize=8)
