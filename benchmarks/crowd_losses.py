@@ -34,7 +34,9 @@ ERRORS = ("MAE", "MSE (RMSE)", "MAE of mean")
 
 def options(loss: str, seed: int, epochs: int, crop: int) -> dict[str, Any]:
     """What every run has in common, and its loss and seed."""
+    own = {"model.loss.background_distance": 0.15 * 288} if loss == "bayesian" else {}
     return {
+        **own,
         "loss": loss,
         "randomness.seed": seed,
         "longest": 384,

@@ -22,17 +22,18 @@ class BayesianLoss(PointLoss):
                    + |0 - E[c_0]|                                   with the background, "Bayesian+"
 
     The background is one more point for every cell, ``d`` pixels from the cell's nearest head ``z_m`` on the line
-    through the cell, so its distance to the cell is ``d - |x_m - z_m|``; ``d = background_ratio`` times the shorter
-    side. Nobody is expected there. An image without heads has the loss ``sum_m D(m)``: all of it is background.
+    through the cell, so its distance to the cell is ``d - |x_m - z_m|``. Nobody is expected there. An image without
+    heads has the loss ``sum_m D(m)``: all of it is background.
 
-    Deviations from the authors' code: ``d`` follows the shorter side of the network's input, a crop in training (theirs
-    that of the image it is cut from); a head in the crop counts as one (theirs as less where its neighbourhood reaches
-    over the border).
+    Deviations from the authors' code: ``d`` is a number of pixels (theirs: a share of the image's shorter side, in the
+    paper 15 %); a head in the crop counts as one (theirs as less where its neighbourhood reaches over the border).
 
     Args:
         sigma: Of the likelihood, in pixels; the paper's 8.
         background: Whether there is a background point.
-        background_ratio: The paper's 0.15.
+        background_distance: ``d``, in pixels of the network's input; 15 % of part B's 768 pixels. Smaller images want a
+            smaller one, but not one near ``sigma``: then most of the picture is background, and a network that cannot
+            tell people from it yet predicts nobody.
         label_scale: See :class:`~crowd_counting.point_losses.PointLoss`.
 
     Raises:
@@ -40,14 +41,18 @@ class BayesianLoss(PointLoss):
     """
 
     def __init__(
-        self, sigma: float = 8.0, background: bool = True, background_ratio: float = 0.15, label_scale: float = 100.0
+        self,
+        sigma: float = 8.0,
+        background: bool = True,
+        background_distance: float = 115.0,
+        label_scale: float = 100.0,
     ) -> None:
         super().__init__(label_scale)
-        if not (sigma > 0 and background_ratio > 0):
+        if not (sigma > 0 and background_distance > 0):
             raise UserError(
-                f"loss.sigma and loss.background_ratio must be positive, got {sigma} and {background_ratio}"
+                f"loss.sigma and loss.background_distance must be positive, got {sigma} and {background_distance}"
             )
-        self.sigma, self.background, self.background_ratio = sigma, background, background_ratio
+        self.sigma, self.background, self.background_distance = sigma, background, background_distance
 
     def image(self, density: torch.Tensor, points: torch.Tensor, stride: int) -> dict[str, torch.Tensor]:
         """``loss_bayesian`` of one image."""
@@ -56,7 +61,7 @@ class BayesianLoss(PointLoss):
         distance = squared_distances(points, density.shape, stride)  # (n, m)
         expected = torch.ones(len(points), device=density.device)
         if self.background:
-            away = self.background_ratio * stride * min(density.shape) - distance.amin(0).sqrt()
+            away = self.background_distance - distance.amin(0).sqrt()
             distance = torch.cat([distance, away.square()[None]])
             expected = torch.cat([expected, expected.new_zeros(1)])
         posterior = (-distance / (2 * self.sigma**2)).softmax(0)

@@ -28,7 +28,7 @@ def centres() -> list[tuple[float, float]]:
     return [((c + 0.5) * STRIDE, (r + 0.5) * STRIDE) for r in range(ROWS) for c in range(COLUMNS)]
 
 
-def bayesian_loops(density: list[float], heads: list[list[float]], sigma: float, ratio: float | None) -> float:
+def bayesian_loops(density: list[float], heads: list[list[float]], sigma: float, away: float | None) -> float:
     if not heads:
         return abs(sum(density))
     expected = [0.0] * len(heads)
@@ -37,8 +37,8 @@ def bayesian_loops(density: list[float], heads: list[list[float]], sigma: float,
         distances = [math.hypot(x - a, y - b) for a, b in heads]
         likelihoods = [math.exp(-(d**2) / (2 * sigma**2)) for d in distances]
         background = 0.0
-        if ratio is not None:
-            background = math.exp(-((ratio * min(ROWS, COLUMNS) * STRIDE - min(distances)) ** 2) / (2 * sigma**2))
+        if away is not None:
+            background = math.exp(-((away - min(distances)) ** 2) / (2 * sigma**2))
         total = sum(likelihoods) + background
         for n, likelihood in enumerate(likelihoods):
             expected[n] += people * likelihood / total
@@ -47,12 +47,12 @@ def bayesian_loops(density: list[float], heads: list[list[float]], sigma: float,
 
 
 @pytest.mark.parametrize("background", [True, False])
-@pytest.mark.parametrize(("sigma", "ratio", "scale"), [(8.0, 0.15, 1.0), (12.0, 0.5, 100.0)])
-def test_the_bayesian_loss(background: bool, sigma: float, ratio: float, scale: float) -> None:
-    loss = BayesianLoss(sigma, background, ratio, scale)
+@pytest.mark.parametrize(("sigma", "away", "scale"), [(8.0, 115.0, 1.0), (12.0, 20.0, 100.0)])
+def test_the_bayesian_loss(background: bool, sigma: float, away: float, scale: float) -> None:
+    loss = BayesianLoss(sigma, background, away, scale)
     found = loss(DENSITY * scale, POINTS, STRIDE)["loss_bayesian"]
     parts = [
-        bayesian_loops(cells.flatten().tolist(), heads.tolist(), sigma, ratio if background else None)
+        bayesian_loops(cells.flatten().tolist(), heads.tolist(), sigma, away if background else None)
         for cells, heads in zip(DENSITY, POINTS, strict=True)
     ]
     assert float(found) == pytest.approx(sum(parts) / 3, rel=1e-5)
@@ -161,7 +161,7 @@ def test_precision_mistakes_and_empty_batches(loss: Callable[..., PointLoss]) ->
 
 
 def test_options_out_of_range() -> None:
-    with pytest.raises(ValueError, match=r"sigma and loss\.background_ratio must be positive"):
+    with pytest.raises(ValueError, match=r"sigma and loss\.background_distance must be positive"):
         BayesianLoss(sigma=0)
     with pytest.raises(ValueError, match="must not be negative"):
         DMCountLoss(tv_weight=-1)
