@@ -22,7 +22,7 @@ import crowd_counting.preprocess  # noqa: F401
 from crowd_counting.check import check_crowd
 from crowd_counting.counter import CrowdCounter
 from crowd_counting.density_files import files
-from crowd_counting.layouts import LAYOUTS, find_layout, layout_samples
+from crowd_counting.layouts import LAYOUTS, counted, find_layout, layout_samples
 from crowd_counting.metric import SEARCH_METRIC, Truth, count_loss
 from crowd_counting.prediction import CrowdCount, draw, predict, row, view
 from crowd_counting.shanghaitech import PARTS, detect_part
@@ -122,15 +122,15 @@ class CrowdCounting(Application):
         check_crowd(cfg.data_root, cfg.part, ("train", "val") if train else ("test",))
 
     def found_data(self, root: Path) -> Iterator[str]:
-        """The parts of ShanghaiTech, in a folder or one folder further down."""
+        """The parts of ShanghaiTech and the data sets of ``LAYOUTS``, in a folder or one folder further down."""
         parts = {path for part in PARTS for path in (*root.glob(f"part_{part}*"), *root.glob(f"*/part_{part}*"))}
         for part in sorted(parts):
             sizes = [f"{n} {len(list(part.glob(f'{n}_data/images/IMG_*.jpg')))}" for n in ("train", "test")]
             yield f"ShanghaiTech {part.name} ({', '.join(sizes)})"
         for name, layout in LAYOUTS.items():
-            if (folder := find_layout(root, name)) is not None and not name.endswith(("-2", "-3", "-4", "-5")):
-                total = sum(len(layout_samples(root, name, split)) for split in layout.images)
-                yield f"{layout.title} in {folder.name} ({total} images)"
+            if name[-1] not in "2345" and (folder := find_layout(root, name)) is not None:  # the folds share a folder
+                total = sum(len(layout_samples(root, name, split)) for split in counted(layout))
+                yield f"{layout.title.split(',')[0]} in {folder.name} ({total} images)"
 
     def evaluation(self, model: nn.Module, cfg: Config) -> Evaluation:
         """MAE, MSE (RMSE) and NAE on the validation images, as validation reports them.

@@ -201,3 +201,25 @@ def test_a_line_that_is_no_point(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("1 2 3 4 0 0\n7\n")
     with pytest.raises(ValueError, match=r"a\.txt' cannot be read: line 2 has 1 numbers"):
         read_points(tmp_path / "a.txt")
+
+
+def test_the_doctor_names_them(qnrf: Path, cc50: Path) -> None:
+    from crowd_counting.application import application
+
+    found = list(application.found_data(qnrf))
+    assert found == ["UCF-QNRF in UCF-QNRF_ECCV18 (14 images)", "UCF_CC_50 in UCF_CC_50 (50 images)"]
+
+
+def test_a_config_finds_its_data(qnrf: Path) -> None:
+    """By ``--data-root``; the limit reaches every split, and another limit is a word."""
+    from ean_core.engine import load_config
+
+    path = Path(__file__).resolve().parents[2] / "configs" / "crowd" / "org_ucf_qnrf.py"
+    cfg = load_config(path, data_root=qnrf, options={"longest": 1536})
+    datasets = [cfg[f"{name}_dataloader"].dataset for name in ("train", "val", "test")]
+    assert {(dataset.part, dataset.longest) for dataset in datasets} == {("ucf_qnrf", 1536)}
+    assert cfg.test_evaluator.baseline.part == "ucf_qnrf"
+    with pytest.raises(FileNotFoundError, match="no JHU-CROWD"):
+        load_config(path, data_root=qnrf / "UCF-QNRF_ECCV18", options={"part": "jhu"})
+    with pytest.raises(ValueError, match="unknown part 'qnrf': choose from A, B, ucf_qnrf, "):
+        load_config(path, data_root=qnrf, options={"part": "qnrf"})
