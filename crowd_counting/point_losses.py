@@ -49,9 +49,10 @@ class PointLoss(nn.Module, ABC):
         """
         if len(points) != len(output):
             raise UserError(f"the loss got the points of {len(points)} images for {len(output)} density maps")
-        density = output[:, 0].float() / self.label_scale
-        images = [self.image(cells, heads.float(), stride) for cells, heads in zip(density, points, strict=True)]
-        return {name: torch.stack([losses[name] for losses in images]).mean() for name in images[0]}
+        with torch.autocast(output.device.type, enabled=False):
+            density = output[:, 0].float() / self.label_scale
+            images = [self.image(cells, heads.float(), stride) for cells, heads in zip(density, points, strict=True)]
+            return {name: torch.stack([losses[name] for losses in images]).mean() for name in images[0]}
 
     @abstractmethod
     def image(self, density: torch.Tensor, points: torch.Tensor, stride: int) -> dict[str, torch.Tensor]:
