@@ -99,19 +99,19 @@ class CrowdCounter(BaseModel):
         self,
         inputs: torch.Tensor,
         density: torch.Tensor | None = None,
-        points: Sequence[torch.Tensor] | None = None,
         size: tuple[int, int] | None = None,
         mode: str = "tensor",
+        points: Sequence[torch.Tensor] | None = None,
     ) -> torch.Tensor | dict[str, torch.Tensor]:
         """Count in normalised images (N, 3, H, W).
 
         Args:
             inputs: What :class:`~crowd_counting.preprocess.CrowdPreprocessor` returns.
             density: People in each cell, (N, 1, h, w), for a loss between maps.
-            points: The heads of each image, (n, 2), for a loss of point supervision.
             size: Height and width without padding; what lies beyond is cut off the density map.
             mode: ``"loss"``: a dict with the losses, and ``count_error``, the mean absolute error of the batch's
                 counts. ``"predict"`` and ``"tensor"``: people in each cell, (N, 1, h, w).
+            points: The heads of each image, (n, 2), for a loss of point supervision.
 
         Raises:
             UserError: An unknown mode, no density or points for a loss, maps that do not fit, or a loss that is not
