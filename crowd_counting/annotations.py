@@ -56,7 +56,7 @@ def read_points(path: str | Path) -> Points:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"annotation '{path}' does not exist; add it (an empty .csv means no people)")
-    readers = {".csv": _read_csv, ".json": _read_json, ".npy": _read_npy, ".mat": _read_mat}
+    readers = {".csv": _read_csv, ".json": _read_json, ".npy": _read_npy, ".mat": _read_mat, ".txt": _read_txt}
     if path.suffix.lower() not in readers:
         raise UserError(f"'{path}' is no {', '.join(POINT_SUFFIXES[:-1])} or {POINT_SUFFIXES[-1]} file of points")
     try:
@@ -125,6 +125,15 @@ def _read_json(path: Path) -> Any:
         if not isinstance(point, list) or len(point) != 2 or not all(type(value) in (int, float) for value in point):
             raise UserError(f"point {number} is {shortened(point)}: write it as [x, y], two numbers in pixels")
     return content
+
+
+def _read_txt(path: Path) -> list[list[float]]:
+    """JHU-CROWD++: a line a head, of which the first two numbers are x and y."""
+    rows = [line.split() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    for number, row in enumerate(rows, 1):
+        if len(row) < 2:
+            raise UserError(f"line {number} has {len(row)} numbers: x and y, and what may follow, are wanted")
+    return [[float(value) for value in row[:2]] for row in rows]
 
 
 def _read_npy(path: Path) -> Any:

@@ -28,7 +28,8 @@ class CrowdCounter(BaseModel):
         backbone: Its config.
         head: Config of the head, such as :class:`crowd_counting.head.CSRNetHead`. Its ``in_channels`` may be left out
             where the backbone has ``out_channels`` (ours do).
-        loss: Config of :class:`crowd_counting.losses.DensityLoss`.
+        loss: Config of :class:`crowd_counting.losses.DensityLoss`, or of a loss of point supervision
+            (:class:`crowd_counting.point_losses.PointLoss`).
         data_preprocessor: Config of :class:`crowd_counting.preprocess.CrowdPreprocessor`.
         stride: Pixels a cell of the density map, each way, after the head.
         in_index: Which of the backbone's outputs the head takes.
@@ -105,23 +106,27 @@ class CrowdCounter(BaseModel):
         density: torch.Tensor | None = None,
         size: tuple[int, int] | None = None,
         mode: str = "tensor",
+        points: Sequence[torch.Tensor] | None = None,
     ) -> torch.Tensor | dict[str, torch.Tensor]:
         """Count in normalised images (N, 3, H, W).
 
         Args:
             inputs: What :class:`~crowd_counting.preprocess.CrowdPreprocessor` returns.
-            density: People in each cell, (N, 1, h, w), for the loss.
+            density: People in each cell, (N, 1, h, w), for a loss between maps.
             size: Height and width without padding; what lies beyond is cut off the density map.
             mode: ``"loss"``: a dict with the losses, and ``count_error``, the mean absolute error of the batch's
                 counts. ``"predict"`` and ``"tensor"``: people in each cell, (N, 1, h, w).
+            points: The heads of each image, (n, 2), for a loss of point supervision.
 
         Raises:
-            UserError: An unknown mode, no density for a loss, maps that do not fit, or a loss that is not finite.
+            UserError: An unknown mode, no density or points for a loss, maps that do not fit, or a loss that is not
+                finite.
         """
         if mode == "loss":
-            if density is None:
-                raise UserError("mode 'loss' needs the density maps of the images")
-            return self._losses(self._cut(self.output(inputs), size or inputs.shape[-2:]), density)
+            truth, name = (points, "points") if self._of_points else (density, "density maps")
+            if truth is None:
+                raise UserError(f"mode 'loss' needs the {name} of the images")
+            return self._losses(self._cut(self.output(inputs), size or inputs.shape[-2:]), truth)
         if mode == "predict":
             density = self._in_tiles(lambda x: self._cut(self.density(x), x.shape[-2:]), inputs, None)
             return self._cut(density, size or inputs.shape[-2:])
@@ -129,16 +134,26 @@ class CrowdCounter(BaseModel):
             return self.density(inputs)
         raise UserError(f"mode must be 'loss', 'predict' or 'tensor', got {mode!r}")
 
-    def _losses(self, output: torch.Tensor, density: torch.Tensor) -> dict[str, torch.Tensor]:
-        losses = self.loss(output, density)
+    @property
+    def _of_points(self) -> bool:
+        """Whether the loss compares with points; losses of others' between maps need not say that they do not."""
+        return getattr(self.loss, "of_points", False)
+
+    def _losses(self, output: torch.Tensor, truth: Any) -> dict[str, torch.Tensor]:
+        if self._of_points:
+            losses = self.loss(output, truth, self.stride)
+            people = torch.tensor([len(heads) for heads in truth], device=output.device)
+        else:
+            losses = self.loss(output, truth)
+            people = truth.float().flatten(1).sum(1)
         total = sum(value.detach() for value in losses.values())
         if not math.isfinite(total):
             raise UserError(
                 f"the loss is {float(total)}: the training has diverged. Lower optim_wrapper.optimizer.lr, or clip the "
                 "gradients (optim_wrapper.clip_grad.max_norm=1)"
             )
-        counts = [maps.detach().float().flatten(1).sum(1) for maps in (output, density)]
-        return {**losses, "count_error": (counts[0] / self.loss.label_scale - counts[1]).abs().mean()}
+        counts = output.detach().float().flatten(1).sum(1) / self.loss.label_scale
+        return {**losses, "count_error": (counts - people).abs().mean()}
 
     def _in_tiles(
         self,

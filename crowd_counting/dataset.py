@@ -13,10 +13,11 @@ from mmengine.registry import DATASETS, FUNCTIONS
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from crowd_counting.annotations import Sample, find_samples, read_people
+from crowd_counting.annotations import Sample, clamp, find_samples, read_people
 from crowd_counting.density import adaptive_sigma, density_map, limit_sigma, neighbour_distance
+from crowd_counting.layouts import LAYOUTS, layout_notice, layout_samples
 from crowd_counting.shanghaitech import find_shanghaitech, partial_notice
-from crowd_counting.transforms import Augmentation
+from crowd_counting.transforms import Augmentation, resize
 from ean_core.errors import UserError
 from ean_core.images import read_image
 
@@ -37,7 +38,8 @@ class CrowdDataset(Dataset[Item]):
 
     Args:
         root: The data folder.
-        part: ``"A"`` or ``"B"`` of ShanghaiTech; None: one's own data (`crowd_counting.annotations`).
+        part: ``"A"`` or ``"B"`` of ShanghaiTech, or a name of :data:`crowd_counting.layouts.LAYOUTS`; None: one's own
+            data (`crowd_counting.annotations`).
         split: ``"train"``, ``"val"`` or ``"test"``.
         out_of_frame: What happens to points outside their image: ``"drop"`` or ``"clip"`` to the border.
         orientation: In which view the points were made, where an image's EXIF tag turns it: ``"upright"`` or
@@ -46,6 +48,8 @@ class CrowdDataset(Dataset[Item]):
         density: ``dict(type="fixed", sigma=15)``, or ``dict(type="adaptive", k=3, beta=0.3, floor=1, cap=15)`` (see
             :func:`crowd_counting.density.adaptive_sigma`; distances are those of the whole image, so they do not change
             at the border of a crop, and they grow with the picture). None: items have no density map.
+        longest: Images with a longer side than this, in pixels, are reduced to it before anything else, with their
+            points; kernels and crops are then in pixels of the reduced image. None: none is.
         stride: Side of a block of the density map in pixels: the network's output stride.
 
     Raises:
@@ -63,10 +67,13 @@ class CrowdDataset(Dataset[Item]):
         orientation: str = "upright",
         augment: dict[str, Any] | None = None,
         density: dict[str, Any] | None = None,
+        longest: int | None = None,
         stride: int = 8,
     ) -> None:
+        if longest is not None and longest < 1:
+            raise UserError(f"longest, the limit of a side, must be at least 1 pixel, got {longest}")
         self.samples = find_split(root, part, split)
-        self.stride = stride
+        self.stride, self.longest = stride, longest
         self.density = _kernel(density, stride)
         self.augment = None if augment is None else _augmentation(augment)
         self.points, outside = [], 0
@@ -84,11 +91,13 @@ class CrowdDataset(Dataset[Item]):
 
     def _log(self, root: str | Path, outside: int, done: str) -> None:
         part, split = self.metainfo["part"], self.metainfo["split"]
-        line = f"ShanghaiTech part {part}" if part else str(root)
+        line = LAYOUTS[part].title if part in LAYOUTS else f"ShanghaiTech part {part}" if part else str(root)
         line += f", {split}: {len(self):,} images, {self.counts.sum():,} people"
         if outside:
             line += f", {outside:,} points outside their image {done}"
-        if part and (notice := partial_notice(root, part, split)):
+        if part in LAYOUTS:
+            line += f"; {layout_notice(root, part)}"
+        elif part and (notice := partial_notice(root, part, split)):
             line += f"; a partial copy, {notice}"
         if not part and split == "test" and self.samples == find_samples(root, "val"):
             line += "; these are the images of val, for want of a test list or folder"
@@ -98,7 +107,7 @@ class CrowdDataset(Dataset[Item]):
         return len(self.samples)
 
     def __getitem__(self, index: int) -> Item:
-        image, points = read_image(self.samples[index].image), self.points[index]
+        image, points = limit_size(read_image(self.samples[index].image), self.points[index], self.longest)
         kept, factor = np.arange(len(points)), 1.0
         distance = None
         if self.density is not None and self.density["type"] == "adaptive":
@@ -135,7 +144,7 @@ def collate(items: Sequence[Item]) -> dict[str, Any]:
 
 
 def find_split(root: str | Path, part: str | None, split: str) -> list[Sample]:
-    """The images of one split of ShanghaiTech (``part`` "A" or "B") or of one's own data (None).
+    """The images of one split of ShanghaiTech (``part`` "A" or "B"), a data set of ``LAYOUTS``, or one's own (None).
 
     Raises:
         UserError: There is no such split.
@@ -143,7 +152,22 @@ def find_split(root: str | Path, part: str | None, split: str) -> list[Sample]:
     """
     if split not in SPLITS:
         raise UserError(f"split must be {', '.join(SPLITS[:-1])} or {SPLITS[-1]}, got {split!r}")
+    if part in LAYOUTS:
+        return layout_samples(root, part, split)
     return find_samples(root, split) if part is None else find_shanghaitech(root, part, split)
+
+
+def limit_size(
+    image: NDArray[np.uint8], points: NDArray[np.float32], longest: int | None
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """An image (H, W, 3) and its points with no side longer than ``longest`` pixels; in proportion, never enlarged."""
+    height, width = image.shape[:2]
+    factor = 1.0 if longest is None else min(1.0, longest / max(height, width))
+    if factor == 1:
+        return image, points
+    size = (max(1, round(height * factor)), max(1, round(width * factor)))
+    scaled = points * np.array([size[1] / width, size[0] / height], np.float32)
+    return resize(image, size), clamp(scaled, size[1], size[0])
 
 
 def _augmentation(options: dict[str, Any]) -> Augmentation:

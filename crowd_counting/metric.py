@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from crowd_counting.annotations import read_people
 from crowd_counting.dataset import find_split
+from crowd_counting.localisation import localisation, matches
 from ean_core.metric import Metric, SampleMetric
 
 Floats = NDArray[np.float64]
@@ -42,12 +43,14 @@ class Row(NamedTuple):
         people: Its number of points.
         predicted: Their predicted number.
         game: The summed absolute errors of its 4^L regions, L = 0..3.
+        located: :func:`crowd_counting.localisation.matches` of it: points found, and right ones by distance.
     """
 
     image: str
     people: int
     predicted: float
     game: tuple[float, ...]
+    located: tuple[int, ...]
 
 
 def error_sums(people: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
@@ -171,7 +174,7 @@ class CrowdMetric(SampleMetric):
     """MAE, MSE (RMSE), NAE and GAME of a data set, beside MAE and MSE of always predicting the training images' mean.
 
     The ground truth is the number of points. A NaN in one prediction makes the errors NaN. Its tables are the means of
-    GAME(0..3), ``by region``, and :func:`by_crowd_size`.
+    GAME(0..3), ``by region``, :func:`by_crowd_size`, and :func:`crowd_counting.localisation.localisation`.
 
     Args:
         stride: Pixels a cell of the density maps, each way.
@@ -196,7 +199,8 @@ class CrowdMetric(SampleMetric):
         for path, points, density in zip(data_batch["img_path"], data_batch["points"], data_samples, strict=True):
             cells, heads = density[0].double().cpu().numpy(), points.double().cpu().numpy()
             game = tuple(grid_errors(cells, heads, size, self.stride, level) for level in LEVELS)
-            self.results.append(Row(path, len(heads), float(cells.sum()), game))
+            located = matches(cells, heads, self.stride)
+            self.results.append(Row(path, len(heads), float(cells.sum()), game, located))
 
     def compute_metrics(self, results: list[Row]) -> dict[str, float]:
         """The errors over all images."""
@@ -205,7 +209,11 @@ class CrowdMetric(SampleMetric):
         metrics = count_errors(people, [row.predicted for row in self.rows])
         game = np.array([row.game for row in self.rows]).reshape(-1, len(LEVELS))
         means = {f"GAME{level}": float(game[:, level].mean()) if len(game) else math.nan for level in LEVELS}
-        self.tables = {"by region": {"all": means}, "by crowd size": by_crowd_size(self.rows)}
+        self.tables = {
+            "by region": {"all": means},
+            "by crowd size": by_crowd_size(self.rows),
+            "localisation": localisation([row.located for row in self.rows], people),
+        }
         mean = self.training_mean()
         if mean is not None:
             constant = count_errors(people, [mean] * len(people))

@@ -30,8 +30,8 @@ class CrowdPreprocessor(ImgDataPreprocessor):
         super().__init__(mean, std, pad_size_divisor=multiple, non_blocking=True)
 
     def forward(self, data: Mapping[str, Any], training: bool = False) -> dict[str, Any]:
-        """``inputs`` uint8 (N, 3, H, W) normalised and padded, ``density`` if there is one, and ``size``, (H, W)."""
-        wanted = {key: data[key] for key in ("inputs", "density") if data.get(key) is not None}
+        """``inputs`` uint8 (N, 3, H, W) normalised and padded, ``density`` and ``points`` if given, ``size`` (H, W)."""
+        wanted = {key: data[key] for key in ("inputs", "density", "points") if data.get(key) is not None}
         ready = super().forward(wanted, training)
         del ready["data_samples"]  # an entry of None that MMEngine adds
         return {**ready, "size": tuple(data["inputs"].shape[-2:])}

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from crowd_counting.annotations import Sample, hold_out
+from crowd_counting.layouts import LAYOUTS, find_layout
 from ean_core.errors import UserError
 
 PARTS = ("A", "B")
@@ -60,10 +61,13 @@ def detect_part(root: str | Path, part: str | None) -> str | None:
         FileNotFoundError: ``root`` holds neither; the message names what was looked for.
     """
     root = Path(root)
-    if part is None or find_part(root, part) is not None:
+    if part is None or (find_layout if part in LAYOUTS else find_part)(root, part) is not None:
         return part
     if any((root / folder).is_dir() for folder in ("images", "train/images")):
         return None
+    if part in LAYOUTS:
+        layout = LAYOUTS[part]
+        raise FileNotFoundError(f"no {layout.title} in '{root}': put a folder with {', '.join(layout.marks)} there")
     raise FileNotFoundError(
         f"no crowd data in '{root}': put part_{part}_final/ (or part_{part}/) of ShanghaiTech there, or images/ and "
         "annotations/ of your own"

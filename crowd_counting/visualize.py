@@ -15,7 +15,9 @@ from mmengine.registry import HOOKS
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from crowd_counting.dataset import limit_size
 from crowd_counting.density import neighbour_distance
+from crowd_counting.density_files import files
 from crowd_counting.metric import CrowdMetric, to_csv
 from ean_core.application import Share
 from ean_core.files import write_atomic
@@ -164,7 +166,7 @@ class PictureHook(Hook):
 
     A validation writes ``preview.png``, some of its images. A test writes ``counts.csv``, one line per image, the worst
     first; ``worst/``, pictures of the worst images by rank; and into ``cfg.show_dir``, if the config names one, a
-    picture of every image.
+    picture of every image; into ``cfg.density_dir``, if it names one, the density of every image.
 
     Args:
         count: Number of images in the preview.
@@ -185,7 +187,9 @@ class PictureHook(Hook):
         step = max(1, len(runner.val_dataloader) // self.count)
         if is_main_process() and outputs is not None and batch_idx % step == 0 and len(self._rows) < self.count:
             path, density, points = _samples(data_batch, outputs)[0]
-            self._rows.append(picture_of(read_image(path), density, runner.val_dataloader.dataset.stride, points))
+            self._rows.append(
+                picture_of(_image(path, runner.val_dataloader), density, runner.val_dataloader.dataset.stride, points)
+            )
 
     def after_val_epoch(self, runner: Any, metrics: Mapping[str, float] | None = None) -> None:
         """Write the preview."""
@@ -204,8 +208,13 @@ class PictureHook(Hook):
         for path, density, points in _samples(data_batch, outputs if outputs is not None else []):
             error = abs(float(density.sum()) - len(points))
             self._kept.append((error if error == error else float("inf"), path, density, points))
+            if runner.cfg.get("density_dir"):
+                for ending, content in files(density).items():
+                    write_atomic(Path(runner.cfg.density_dir, picture_name(path, ending)), content)
             if runner.cfg.get("show_dir"):
-                picture = picture_of(read_image(path), density, runner.test_dataloader.dataset.stride, points)
+                picture = picture_of(
+                    _image(path, runner.test_dataloader), density, runner.test_dataloader.dataset.stride, points
+                )
                 save_png(picture, Path(runner.cfg.show_dir, picture_name(path)))
         self._kept = self._worst(self._kept)
 
@@ -221,12 +230,19 @@ class PictureHook(Hook):
         for old in folder.glob("[0-9][0-9]-*.png"):
             old.unlink()
         for rank, (_, path, density, points) in enumerate(self._worst(gathered), 1):
-            picture = picture_of(read_image(path), density, runner.test_dataloader.dataset.stride, points)
+            picture = picture_of(
+                _image(path, runner.test_dataloader), density, runner.test_dataloader.dataset.stride, points
+            )
             save_png(picture, folder / f"{rank:02}-{picture_name(path)}")
 
     def _worst(self, entries: Sequence[tuple[float, str, Floats, Floats]]) -> list[tuple[float, str, Floats, Floats]]:
         unique = {entry[1]: entry for entry in entries}  # a distributed sampler repeats images
         return sorted(unique.values(), key=lambda entry: (-entry[0], entry[1]))[: self.worst]
+
+
+def _image(path: str, loader: Any) -> Picture:
+    """An image as its data set hands it to the network, which may limit its sides."""
+    return limit_size(read_image(path), np.zeros((0, 2), np.float32), loader.dataset.longest)[0]
 
 
 def _samples(batch: Any, outputs: Sequence[torch.Tensor]) -> list[tuple[str, Floats, Floats]]:

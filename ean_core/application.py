@@ -123,11 +123,15 @@ class Application(Protocol):
         name: The task's name, as in configs.
         results: What a training leaves in the work directory, to be listed at its end: labels and files.
         output: The network's output in words, with its shape, for exported files.
+        over_time: Columns of :meth:`row` to draw as curves over the frames of a video.
+        forms: In which results can be saved besides, such as ``"masks"`` (:meth:`saving`).
     """
 
     name: str
     results: Mapping[str, str] = RESULTS
     output: str = "see the task"
+    over_time: Sequence[str] = ()
+    forms: Sequence[str] = ()
 
     # -- configs and data
 
@@ -203,6 +207,15 @@ class Application(Protocol):
         """The columns of ``predictions.csv``; the same keys in the same order for every result of a model."""
         return {}
 
+    def choose_region(self, cfg: Config, region: Sequence[tuple[float, float]]) -> None:
+        """Restrict predictions to a polygon, for ``--region``: change the config that :meth:`predict` gets.
+
+        Args:
+            cfg: The config, changed in place.
+            region: The corners, x and y in pixels of an image, in order.
+        """
+        raise UserError(f"--region: the task '{self.name}' has no regions")
+
     def view(self, image: NDArray[np.uint8], result: Any) -> View:
         """The result as a page shows it (``tools/demo.py``); here :meth:`row` in words, beside its picture."""
         return View(", ".join(f"{name} {value}" for name, value in self.row(result).items()))
@@ -214,13 +227,15 @@ class Application(Protocol):
         Args:
             kinds: The forms, such as ``"masks"``.
             out: The folder.
-
-        Raises:
-            UserError: The task has no such form.
         """
-        if kinds:
-            raise UserError(f"the task '{self.name}' saves no {' or '.join(kinds)}")
         yield lambda path, place, result: None
+
+    def require_forms(self, kinds: Collection[str]) -> None:
+        """Raise a ``UserError`` where results of this task cannot be saved in one of these forms."""
+        for kind in kinds:
+            if kind not in self.forms:
+                known = ", ".join(self.forms) or "no further forms"
+                raise UserError(f"the task '{self.name}' saves {known}: not {kind}")
 
     # -- the network as one function, for Grad-CAM and export
 

@@ -27,7 +27,7 @@ from segmentation.layouts import LAYOUTS, Data, below, check_layout, default_roo
 from segmentation.losses import Loss, choose_loss
 from segmentation.metric import count_logits, enlarge, search_scores
 from segmentation.prediction import draw, predict, row, view
-from segmentation.saving import saving
+from segmentation.saving import FORMS, saving
 from segmentation.stack import import_mmseg
 from segmentation.toy_scenes import make_toy_voc
 from segmentation.voc import IGNORE, MASK_DIRS, count_ids, list_path, palette, read_list
@@ -66,7 +66,7 @@ class Segmentation(Application):
     results = RESULTS | {"pictures": "preview.png"}
     output = "logits (N, K, H, W)"
     predict, draw, row, view = staticmethod(predict), staticmethod(draw), staticmethod(row), staticmethod(view)
-    saving = staticmethod(saving)
+    forms, saving = FORMS, staticmethod(saving)
 
     def configure(self, cfg: Config, *, toy: bool, data_root: str | None, classes: str | None) -> None:
         """Turn the one-word choices of a config into the entries that MMEngine builds.

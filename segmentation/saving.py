@@ -9,13 +9,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from ean_core.errors import UserError
 from ean_core.files import write_atomic
 from segmentation.polygons import CocoFile, to_geojson
 from segmentation.prediction import SegmentationResult
 
 Save = Callable[[Path, Path, SegmentationResult], None]
-KINDS = ("masks", "geojson", "coco")
+FORMS = ("masks", "geojson", "coco")
 
 
 def label_image(result: SegmentationResult) -> bytes:
@@ -37,13 +36,7 @@ def saving(kinds: Collection[str], out: Path) -> Iterator[Save]:
     Args:
         kinds: Some of ``"masks"`` (``masks/PLACE.png``), ``"geojson"`` (``polygons/PLACE.geojson``) and ``"coco"``.
         out: The folder.
-
-    Raises:
-        UserError: An unknown kind.
     """
-    unknown = [kind for kind in kinds if kind not in KINDS]
-    if unknown:
-        raise UserError(f"segmentation saves {', '.join(KINDS)}, not {unknown[0]!r}")
     coco: CocoFile | None = None
 
     def save(path: Path, place: Path, result: SegmentationResult) -> None:

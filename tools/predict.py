@@ -10,6 +10,7 @@ from ean_core.engine.cli import add_trust, command, make_parser
 from ean_core.errors import UserError
 from ean_core.inference import load
 from ean_core.inference.predict_files import predict_files
+from ean_core.inference.region import parse_region
 
 
 @command
@@ -37,6 +38,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--masks", action="store_true", help="segmentation: label images too, with the palette")
     parser.add_argument("--polygons", choices=("geojson", "coco"), help="segmentation: outlines for labelling tools")
+    parser.add_argument("--region", metavar="'X,Y X,Y X,Y'", help="crowd counting: count in this polygon, too")
+    parser.add_argument(
+        "--save-density", action="store_true", help="crowd counting: people in each cell, .npy and .png"
+    )
     add_trust(parser)
     args = parser.parse_intermixed_args(argv)
     config = args.paths.pop(0) if args.paths[0].endswith(".py") else None
@@ -46,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if (value := getattr(args, name)) is not None and value < 1:
             raise UserError(f"--{name} must be at least 1, got {value}")
     checkpoint, *sources = args.paths
+    region = None if args.region is None else parse_region(args.region)
     model = load(
         config,
         checkpoint,
@@ -56,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         whole=args.whole,
         batch=args.batch,
     )
-    save = ["masks"] * args.masks + [args.polygons] * (args.polygons is not None)
+    if region is not None:
+        model.task.choose_region(model.cfg, region)
+    save = [*["masks"] * args.masks, *filter(None, [args.polygons]), *["density"] * args.save_density]
     failed = predict_files(model, sources, args.out, args.batch, save)
     print(f"predictions {args.out}")
     for line in failed:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from ean_core.engine.cli import command, make_parser
 
-DATASETS = ("voc2012", "cifar10", "cifar100", "imagenet", "shanghaitech", "toy")
+CROWDS = ("ucf_qnrf", "ucf_cc_50", "nwpu", "jhu")
+DATASETS = ("voc2012", "cifar10", "cifar100", "imagenet", "shanghaitech", *CROWDS, "toy")
 
 
 def make_ready(dataset: str, root: Path) -> str:
@@ -22,6 +23,10 @@ def make_ready(dataset: str, root: Path) -> str:
         from crowd_counting.facts import prepare_shanghaitech
 
         return prepare_shanghaitech(root)
+    if dataset in CROWDS:
+        from crowd_counting.layout_facts import prepare_layout
+
+        return prepare_layout(dataset, root)
     if dataset == "toy":
         return toy(root)
     from classification.sources import download_cifar

@@ -21,10 +21,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--tta", action="store_true", help="average over the image and its mirror image")
     parser.add_argument("--fuse", action="store_true", help="fold batch norms first: same results, faster")
     parser.add_argument("--show-dir", help="write a picture of every image into this folder")
+    parser.add_argument("--save-density", metavar="DIR", help="crowd counting: people in each cell, as .npy and .png")
     add_trust(parser)
     args = parser.parse_intermixed_args(argv)
     stored = stored_test(args.checkpoint, args.trust) if args.config is None else None
-    evaluate(config_of(args, stored), args.checkpoint, tta=args.tta, fuse=args.fuse, show_dir=args.show_dir)
+    places = {"show_dir": args.show_dir, "density_dir": args.save_density}
+    evaluate(config_of(args, stored), args.checkpoint, tta=args.tta, fuse=args.fuse, **places)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ def evaluate(
     tta: bool = False,
     fuse: bool = False,
     show_dir: str | os.PathLike[str] | None = None,
+    density_dir: str | os.PathLike[str] | None = None,
 ) -> dict[str, float]:
     """Evaluate a checkpoint and write ``test.json`` into the work directory.
 
@@ -43,6 +44,7 @@ def evaluate(
         tta: Average the predictions over ``cfg.tta_pipeline``'s versions of an image.
         fuse: Fold batch norms into convolutions first; the same results, faster.
         show_dir: Write a picture of every image into this folder.
+        density_dir: Write the density of every image into this folder, as NAME.npy and NAME.png.
 
     Returns:
         The metrics.
@@ -58,7 +60,9 @@ def evaluate(
         raise UserError("--tta: the config has no tta_model")
     if show_dir and "pictures" not in application.results:
         raise UserError(f"--show-dir: {application.name} draws no pictures")
-    cfg.load_from, cfg.show_dir = checkpoint, show_dir
+    if density_dir:
+        application.require_forms(("density",))
+    cfg.load_from, cfg.show_dir, cfg.density_dir = checkpoint, show_dir, os.fspath(density_dir) if density_dir else None
     stop = StopHook()
     with running(lambda: stop.where, lambda: False), working_in(Path(cfg.work_dir), alone=False):
         application.check(cfg, train=False)
@@ -91,6 +95,8 @@ def evaluate(
         print_line("metrics", path)
         if show_dir:
             print_line("pictures", show_dir)
+        if density_dir:
+            print_line("densities", density_dir)
         config = []
         if not has_config and cfg.filename:
             as_run = Path(checkpoint).with_name(Path(cfg.filename).name)  # training puts it there

@@ -15,6 +15,7 @@ from ean_core.files import append_line, csv_line, write_csv
 from ean_core.images import Picture, read_image
 from ean_core.inference import video
 from ean_core.inference.drawing import picture_name, save_png
+from ean_core.inference.over_time import write_over_time
 from ean_core.inference.predictor import Predictor
 from ean_core.stopping import steps
 from ean_core.terminal import ProgressLines, hearing_parts, progress_bar
@@ -36,6 +37,8 @@ def predict_files(
     places in its subfolders. Of two images of one name in two sources the second has a number. The table has a line per
     image, which names the picture; a video has a line a frame. A line is in the file when its image is done. At most
     ``batch`` images or frames are held at once. Output that is no terminal gets a line of progress every few seconds.
+    Where the task has columns to follow over time, ``NAME-over-time.csv`` and ``.png`` beside a video's copy have those
+    of its frames.
 
     Args:
         model: What predicts.
@@ -49,9 +52,10 @@ def predict_files(
 
     Raises:
         FileNotFoundError: A source does not exist, or there is no image in it.
-        UserError: A file of ``out`` would replace one of the sources.
+        UserError: A file of ``out`` would replace one of the sources, or the task has no such form.
     """
     out = Path(out)
+    model.task.require_forms(save)
     jobs = find_sources(sources, out)
     failed: list[str] = []
     write = _Table(out)
@@ -200,6 +204,7 @@ def _predict_video(
 ) -> None:
     reader = video.VideoReader(path)
     count = 0
+    rows: list[dict[str, Any]] = []
     with video.writing(target, reader.rate) as draw:
         for frames in _batches(reader, batch):
             for frame, result in zip(frames, model.predict(frames), strict=True):
@@ -210,10 +215,12 @@ def _predict_video(
                     "frame": count,
                     "seconds": round(count / reader.rate, 3),
                 }
-                write(place | model.task.row(result))
+                rows.append(place | model.task.row(result))
+                write(dict(rows[-1]))
                 count += 1
             progress.part(f"frame {count}{f' of {reader.frames}' if reader.frames else ''}")
             done()
+    write_over_time(rows, model.task.over_time, target)
 
 
 def _batches(frames: Iterable[Picture], size: int) -> Iterator[list[Picture]]:

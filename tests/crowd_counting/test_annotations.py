@@ -100,7 +100,7 @@ def test_nobody_is_a_count_of_zero(tmp_path, name, content):
         ("a.mat", {"image_info": POINTS}, "image_info is not ShanghaiTech's"),
         ("a.mat", {"image_info": np.zeros((0, 0))}, "image_info is not ShanghaiTech's"),
         ("a.mat", encode_mat(np.array([(1, np.nan)])), "point 1 is not finite"),
-        ("a.txt", "1,2", "is no .csv, .json, .npy or .mat file"),
+        ("a.xml", "1,2", "is no .csv, .json, .npy or .mat file"),
     ],
 )
 def test_another_structure_is_one_line(tmp_path, name, content, message):

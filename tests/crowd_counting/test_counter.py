@@ -80,6 +80,25 @@ def test_a_step_trains_every_parameter() -> None:
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
 
+@pytest.mark.parametrize("loss", ["bayesian_loss.BayesianLoss", "dm_count.DMCountLoss"])
+def test_losses_of_points_get_the_points(loss: str) -> None:
+    """Padded images, one without people: the loss of the cut output, its gradient everywhere, errors in people."""
+    model = counter(loss={"type": f"crowd_counting.{loss}"}).train()
+    points = [torch.tensor([[3.0, 4.0], [60.5, 44.0], [60.5, 44.0]]), torch.zeros(0, 2)]
+    data = model.data_preprocessor({"inputs": images(45, 61, 2), "points": points}, True)
+    losses = model(**data, mode="loss")
+    output = model.output(data["inputs"])[..., :6, :8]
+    expected = model.loss(output, points, 8)
+    for name, value in expected.items():
+        torch.testing.assert_close(losses[name], value, rtol=1e-4, atol=1e-5)
+    errors = (output.sum((1, 2, 3)) / 100 - torch.tensor([3, 0])).abs().mean()
+    torch.testing.assert_close(losses["count_error"], errors.detach(), rtol=1e-4, atol=1e-5)
+    model.parse_losses(losses)[0].backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+    with pytest.raises(ValueError, match="needs the points of the images"):
+        model(data["inputs"], torch.zeros(2, 1, 6, 8), mode="loss")
+
+
 def test_frozen_batch_norms() -> None:
     """With ``norm_eval`` one image alone, or an image among others, gives the same loss, and no statistics move."""
     model = counter(backbone={**BACKBONE, "norm_eval": True}).train()

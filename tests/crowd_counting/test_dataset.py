@@ -262,3 +262,18 @@ def test_real_data(mini):
         assert item["density"].sum(dtype=torch.float64) == pytest.approx(int(dataset.counts[index]), rel=1e-6)
     grey = [item for item in (dataset[i] for i in range(4)) if (item["inputs"][0] == item["inputs"][1]).all()]
     assert grey == []  # part B is in colour
+
+
+@pytest.mark.parametrize(("longest", "size"), [(20, (15, 20)), (40, (30, 40)), (100, (30, 40)), (None, (30, 40))])
+def test_a_limit_of_the_longest_side(own, longest, size):
+    """Image, points and map shrink together; nobody is lost, and nothing is enlarged."""
+    plain = CrowdDataset(own, split="train")
+    limited = CrowdDataset(own, split="train", longest=longest, density={"type": "fixed", "sigma": 2})
+    factor = size[1] / 40
+    for index in range(len(plain)):
+        item = limited[index]
+        assert item["inputs"].shape == (3, *size)
+        assert item["density"].sum() == pytest.approx(len(plain[index]["points"]), abs=1e-4)
+        np.testing.assert_allclose(item["points"], plain[index]["points"] * factor, rtol=1e-5)
+    with pytest.raises(ValueError, match="longest, the limit of a side, must be at least 1 pixel, got 0"):
+        CrowdDataset(own, longest=0)

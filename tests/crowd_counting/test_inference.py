@@ -54,6 +54,22 @@ def test_images_of_several_sizes(model: torch.nn.Module) -> None:
 
 
 @torch.inference_mode()
+def test_a_region(model: torch.nn.Module) -> None:
+    """Half of the image has the people of half of the cells; a column of cells is cut in two."""
+    (image,) = noise((40, 56))
+    cfg = CFG.copy()
+    application.choose_region(cfg, ((-5.0, -5.0), (28.0, -5.0), (28.0, 50.0), (-5.0, 50.0)))
+    (result,) = prediction.predict(model, cfg, [image])
+    expected = result.density[:, :3].sum() + result.density[:, 3].sum() / 2
+    assert result.in_region == pytest.approx(float(expected), rel=1e-5)
+    assert prediction.row(result) == {"count": round(result.count, 2), "in_region": round(result.in_region, 2)}
+    drawn, plain = (np.asarray(prediction.draw(image, r)) for r in (result, prediction.predict(model, CFG, [image])[0]))
+    assert drawn.shape == plain.shape
+    assert (drawn != plain).any()
+    assert len(result.points) <= result.count + 0.5
+
+
+@torch.inference_mode()
 def test_no_more_than_a_tile_goes_through_the_network(model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     """And what comes out is the whole image's map, since 96 pixels are left out at inner edges."""
     (image,) = noise((200, 600))

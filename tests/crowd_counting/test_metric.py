@@ -18,7 +18,7 @@ from crowd_counting.toy_crowds import make_toy_crowd
 
 
 def row(people: int, predicted: float, image: str = "", game: tuple[float, ...] = (0, 0, 0, 0)) -> Row:
-    return Row(image or f"{people}-{predicted}.jpg", people, predicted, game)
+    return Row(image or f"{people}-{predicted}.jpg", people, predicted, game, (0, 0, 0))
 
 
 def test_count_errors() -> None:

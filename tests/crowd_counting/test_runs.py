@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -103,7 +104,7 @@ def test_the_test_tool(tmp_path: Path, tool: Tool, arguments: list[str], through
     record = {}
     runs = {"": [], "fused": ["--fuse"], "tiled": ["inference=tiled", "tiling.tile=64", "tiling.overlap=32"]}
     for name, more in runs.items():
-        show = ["--show-dir", str(tmp_path / "show")] if not name else []
+        show = ["--show-dir", str(tmp_path / "show"), "--save-density", str(tmp_path / "maps")] if not name else []
         work_dir = tmp_path / (name or "plain")
         tool("test")([arguments[0], checkpoint, *arguments[1:], *more, *show, "--work-dir", str(work_dir)])
         record[name] = json.loads((work_dir / "test.json").read_text())
@@ -135,6 +136,49 @@ def test_the_test_tool(tmp_path: Path, tool: Tool, arguments: list[str], through
     pictures = sorted(path.name for path in (tmp_path / "plain" / "worst").iterdir())
     assert pictures == [f"{rank:02}-{samples[i].image.name}.png" for rank, i in enumerate(worst, 1)]
     assert {path.stem for path in (tmp_path / "show").iterdir()} == {sample.image.name for sample in samples}
+
+    maps = {path.name for path in (tmp_path / "maps").iterdir()}
+    assert maps == {f"{sample.image.name}{ending}" for sample in samples for ending in (".npy", ".png")}
+    for sample, count in zip(samples, counts, strict=True):
+        saved = np.load(tmp_path / "maps" / f"{sample.image.name}.npy")
+        assert saved.shape == (12, 16)
+        assert float(saved.sum()) == pytest.approx(count, rel=1e-4)
+    within = record[""]["localisation"]["within 8 px"]
+    assert 0 <= within["recall"] <= 1
+    assert within["precision"] is None or 0 <= within["precision"] <= 1
+
+
+def test_predicting_a_region_a_film_and_densities(tmp_path: Path, tool: Tool, through: Path, toy_crowd: Path) -> None:
+    """The table, the picture and the curve of a polygon's people; the saved map has the count."""
+    image = next((toy_crowd / "part_B_final" / "test_data" / "images").iterdir())
+    frame = read_image(image)
+    film = cv2.VideoWriter(str(tmp_path / "film.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 5, frame.shape[1::-1])
+    for shift in range(6):
+        film.write(np.ascontiguousarray(np.roll(frame, 8 * shift, 1)[..., ::-1]))
+    film.release()
+    line = [str(through / "best.pth"), str(image), str(tmp_path / "film.mp4"), "--out", str(tmp_path / "out")]
+    tool("predict")([*line, "--region", "0,0 64,0 64,96 0,96", "--save-density", "--batch", "4"])
+    with (tmp_path / "out" / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    density = np.load(tmp_path / "out" / f"{image.name}-density.npy")
+    assert float(rows[0]["count"]) == pytest.approx(float(density.sum()), abs=0.006)
+    assert float(rows[0]["in_region"]) == pytest.approx(float(density[:, :8].sum()), abs=0.006)
+    with Image.open(tmp_path / "out" / f"{image.name}-density.png") as picture:
+        units = float(picture.info["units_per_person"])
+        assert np.asarray(picture).astype(float).sum() / units == pytest.approx(float(density.sum()), abs=1e-3)
+    with (tmp_path / "out" / "film.mp4-over-time.csv").open() as file:
+        frames = list(csv.DictReader(file))
+    assert [list(row) for row in frames] == [["frame", "seconds", "count", "in_region"]] * 6
+    assert [row["seconds"] for row in frames] == [f"{0.2 * i:.1f}" for i in range(6)]
+    assert [row["count"] for row in frames] == [row["count"] for row in rows[1:]]
+    with Image.open(tmp_path / "out" / "film.mp4-over-time.png") as picture:
+        assert picture.width > 600
+
+
+def test_mistakes_in_regions(tmp_path: Path, tool: Tool, through: Path, capsys) -> None:
+    with pytest.raises(SystemExit):
+        tool("predict")([str(through / "best.pth"), "x.jpg", "--out", str(tmp_path), "--region", "1,2 3,4"])
+    assert capsys.readouterr().err.startswith("error: --region takes three or more corners")
 
 
 def test_one_epoch_of_ones_own_data_with_mixed_precision(tmp_path: Path, tool: Tool, own: Path, light: None) -> None:

@@ -63,6 +63,25 @@ def test_amp_keeps_the_schedules_optimizer(load: Load) -> None:
     assert cfg.optim_wrapper.optimizer.lr == 1e-5
 
 
+@pytest.mark.parametrize("word", ["bayesian", "dm_count"])
+def test_losses_of_points_by_one_word(load: Load, word: str) -> None:
+    """With the schedule's label scale; the data set makes no map, and the options are the loss's own."""
+    cfg = load(f"loss={word}", "head=conv1x1", "model.backbone.depth=18", arguments=("--scheme", "none"))
+    assert set(cfg.model.loss) == {"type", "label_scale"}
+    assert cfg.model.loss.label_scale == 100
+    assert cfg.train_dataloader.dataset.density is None
+    model = MODELS.build(cfg.model)
+    assert type(model.loss).__name__ == {"bayesian": "BayesianLoss", "dm_count": "DMCountLoss"}[word]
+    other = {"bayesian": "model.loss.background=False", "dm_count": "model.loss.ot_weight=0.2"}[word]
+    loss = MODELS.build(load(f"loss={word}", other).model).loss
+    assert (getattr(loss, "background", None), getattr(loss, "ot_weight", None)) in ((False, None), (None, 0.2))
+
+
+def test_an_unknown_loss(load: Load) -> None:
+    with pytest.raises(ValueError, match="unknown loss 'mae': choose from mse, bayesian, dm_count"):
+        load("loss=mae")
+
+
 @pytest.mark.parametrize("stride", [8, 4, 2, 1])
 def test_the_output_stride_is_that_of_head_data_and_metric(load: Load, stride: int) -> None:
     """The model's map of a 40x56 image has the data's size, at each stride."""

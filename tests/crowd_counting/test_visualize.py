@@ -89,7 +89,7 @@ def item(number: int, predicted: float, people: int) -> tuple[dict, torch.Tensor
 def test_the_worst_of_all_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two ranks with an image of both: each is drawn once, the largest error first, a NaN before it."""
     metric = CrowdMetric()
-    dataset = SimpleNamespace(stride=8)
+    dataset = SimpleNamespace(stride=8, longest=None)
     runner = SimpleNamespace(
         cfg={}, work_dir=str(tmp_path), test_dataloader=SimpleNamespace(dataset=dataset),
         test_evaluator=SimpleNamespace(metrics=[metric]),

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +25,13 @@ class Fake:
 
     def __post_init__(self) -> None:
         self.batches: list[int] = []
-        self.task = SimpleNamespace(draw=self.draw, row=lambda result: {"mean": result, "frames": "of a class"})
+        self.task = SimpleNamespace(
+            draw=self.draw,
+            row=lambda result: {"mean": result, "frames": "of a class"},
+            over_time=(),
+            saving=lambda kinds, out: nullcontext(lambda path, place, result: None),
+            require_forms=lambda kinds: None,
+        )
 
     def predict(self, images: list[np.ndarray], names: Sequence[str] = ()) -> list[float]:
         self.batches.append(len(images))

@@ -35,7 +35,7 @@ def test_files_of_a_prediction(trained: Path, small_voc: Path, tmp_path: Path) -
     assert [image["file_name"] for image in coco["images"]] == ["0.png", "1.png"]
     for number in range(2):
         result = model(folder / f"{number}.png")
-        with Image.open(tmp_path / "out" / "masks" / "deep" / f"{number}.png") as mask:
+        with Image.open(tmp_path / "out" / "masks" / "deep" / f"{number}.png.png") as mask:
             assert mask.mode == "P"
             assert np.array_equal(np.asarray(mask), result.labels)
             assert np.array_equal(np.asarray(mask.convert("RGB")), np.array(result.palette)[result.labels])
@@ -44,7 +44,9 @@ def test_files_of_a_prediction(trained: Path, small_voc: Path, tmp_path: Path) -
         for annotation in drawn:
             areas[annotation["category_id"] - 1] += annotation["area"]
         assert areas[1:].tolist() == np.bincount(result.labels.ravel(), minlength=len(areas))[1:].tolist()
-        features = json.loads((tmp_path / "out" / "polygons" / "deep" / f"{number}.geojson").read_text())["features"]
+        features = json.loads((tmp_path / "out" / "polygons" / "deep" / f"{number}.png.geojson").read_text())[
+            "features"
+        ]
         assert sum(f["properties"]["area"] for f in features) == areas[1:].sum()
 
 

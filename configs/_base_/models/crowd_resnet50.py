@@ -1,10 +1,16 @@
-# EANResNet-50 up to its third stage, at 1/8, under one of two density heads; `head` is the choice. Schemes keep the
-# bits of all four stages; those of the last one are not used.
+# EANResNet-50 up to its third stage, at 1/8, under one of two density heads, with one of three losses; `head` and
+# `loss` are the choices. Schemes keep the bits of all four stages; those of the last one are not used.
 heads = dict(
     csrnet=dict(channels=(512, 512, 512, 256, 128, 64), kernel_size=3, dilation=2),
     conv1x1=dict(channels=(128,), kernel_size=1, dilation=1),  # C3F's ResNet-50
 )
 head = "csrnet"
+losses = dict(
+    mse=dict(type="crowd_counting.losses.DensityLoss", count_weight=0.0),
+    bayesian=dict(type="crowd_counting.bayesian_loss.BayesianLoss"),
+    dm_count=dict(type="crowd_counting.dm_count.DMCountLoss"),
+)
+loss = "mse"
 output_stride = 8  # pixels a cell of the density map: 8, or 4, 2, 1 by enlarging the head's output
 inference = "whole"  # or "tiled": images larger than a tile are evaluated in overlapping tiles
 tiling = dict(tile=1024, overlap=192)  # half of it is left out at inner edges
@@ -25,6 +31,6 @@ model = dict(
         strides=(1, 2, 1, 1),
     ),
     head=dict(type="crowd_counting.head.CSRNetHead"),
-    loss=dict(type="crowd_counting.losses.DensityLoss", count_weight=0.0),
+    loss=dict(),
     stride=output_stride,
 )
