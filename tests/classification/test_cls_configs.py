@@ -155,3 +155,9 @@ def test_toy_makes_its_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nam
     assert (tmp_path / "data" / "toy").is_dir()
     assert (cfg.layout, cfg.model.num_classes) == (layout, 6)
     assert cfg.train_cfg.max_epochs == cfg.toy.train_cfg.max_epochs
+
+
+def test_there_is_no_view_to_choose() -> None:
+    """Images are seen upright, and a label has no view; what asks for another is not passed over in silence."""
+    with pytest.raises(ValueError, match="orientation must be 'upright', got 'stored'"):
+        load("resnet164_org_cifar100", "--toy", "--cfg-options", "orientation=stored")

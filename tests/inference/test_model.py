@@ -118,6 +118,56 @@ def test_a_large_image_goes_through_the_network_reduced(folder: Path, monkeypatc
     assert np.array_equal(model(image).labels, expected)
 
 
+def test_a_size_may_be_asked_for(folder: Path) -> None:
+    """The network sees the reduced image; a segmentation's labels are those of the image, enlarged."""
+    image = photo(60, 90)
+    small = np.asarray(Image.fromarray(image).resize((45, 30), Image.Resampling.BILINEAR))
+    for name in ("seg.pth", "crowd.pth"):
+        asked, plain = load(checkpoint=folder / name, size=45), load(checkpoint=folder / name)
+        found, expected = asked(image), plain(small)
+        if name == "seg.pth":
+            assert found.size == (60, 90)
+            labels = Image.fromarray(expected.labels).resize((90, 60), Image.Resampling.NEAREST)
+            assert np.array_equal(found.labels, np.asarray(labels))
+        else:
+            assert found.size == (30, 45)
+            assert np.array_equal(found.density, expected.density)
+
+
+def test_whole_images(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither reduced nor in tiles."""
+    import segmentation.prediction
+
+    monkeypatch.setattr(segmentation.prediction, "MAX_SIDE", 45)
+    image = photo(60, 90)
+    whole = load(checkpoint=folder / "seg.pth", whole=True)(image)
+    reduced = load(checkpoint=folder / "seg.pth")(image)
+    monkeypatch.setattr(segmentation.prediction, "MAX_SIDE", 1000)
+    assert np.array_equal(whole.labels, load(checkpoint=folder / "seg.pth")(image).labels)
+    assert not np.array_equal(whole.labels, reduced.labels)
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory: 9 GB")]
+)
+def test_an_image_that_does_not_fit_into_memory_is_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    model = load(checkpoint=folder / "crowd.pth", whole=True, device="cpu")
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(model.task, "predict", fail)
+    with pytest.raises(
+        UserError, match="images of 90x60 pixels do not fit into the memory of cpu: set a smaller --size"
+    ):
+        model(photo(60, 90))
+    monkeypatch.setattr(model.task, "predict", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        model(photo(60, 90))
+
+
 def test_crowd_counting(folder: Path, elsewhere: None) -> None:
     cfg, image = crowd_config(), photo(48, 64)  # multiples of 8: nothing is padded
     model = build(cfg)
