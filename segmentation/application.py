@@ -92,7 +92,7 @@ class Segmentation(Application):
         if layout is not None:
             fill_layout(cfg, layout)
         else:
-            _choose_voc(cfg, classes, own_data=data_root is not None and not toy)
+            _choose_voc(cfg, classes)
         _set_size(cfg)
         choose_loss(cfg)
 
@@ -257,16 +257,19 @@ def _fit_head(head: Any, found: Sequence[int]) -> None:
         head.c1_in_channels = found[0]
 
 
-def _choose_voc(cfg: Config, classes: str | None, *, own_data: bool) -> None:
+def _choose_voc(cfg: Config, classes: str | None) -> None:
     """Let the loaders read VOC, or data of one's own in its layout."""
     if not list_path(cfg.data_root, "").parent.is_dir():
         hint = below(Path(cfg.data_root), "ImageSets/Segmentation")
         if hint:
             raise FileNotFoundError(f"'{cfg.data_root}' has no folder 'ImageSets/Segmentation'{hint}")
-    train_list = cfg.train_list
-    if own_data and train_list == "train_aug" and not list_path(cfg.data_root, train_list).is_file():
-        train_list = "train"  # train_aug exists for VOC alone
-    _fill_data(cfg, train_list, read_class_names(Path(classes)) if classes is not None else None)
+    if (
+        cfg.train_list == "train_aug"
+        and cfg.data_root != VOC_ROOT
+        and not list_path(cfg.data_root, cfg.train_list).is_file()
+    ):
+        cfg.train_list = "train"  # train_aug exists for VOC alone
+    _fill_data(cfg, cfg.train_list, read_class_names(Path(classes)) if classes is not None else None)
 
 
 def _set_size(cfg: Config) -> None:

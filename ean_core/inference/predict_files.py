@@ -7,7 +7,7 @@ import glob
 import itertools
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ def predict_files(
     jobs = find_sources(sources, out)
     failed: list[str] = []
     with (
-        model.task.saving(save, out) as keep,
+        model.task.saving(save, out) if save else nullcontext() as keep,
         _table(out / TABLE) as write,
         progress_bar(transient=True) as bar,
         steps() as done,
@@ -66,7 +66,8 @@ def predict_files(
         pictures = [job for job in jobs if not is_video(job[0])]
         for start in range(0, len(pictures), batch):
             for path, target, result in _predict_images(model, pictures[start : start + batch], write, failed):
-                keep(path, target.relative_to(out), result)
+                if keep is not None:
+                    keep(path, target.relative_to(out), result)
             bar.advance(task, len(pictures[start : start + batch]))
             done()
         for path, target in jobs:
