@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import KW_ONLY, dataclass, field
 from difflib import get_close_matches
 from importlib import import_module
@@ -220,8 +220,7 @@ class Application(Protocol):
         """The result as a page shows it (``tools/demo.py``); here :meth:`row` in words, beside its picture."""
         return View(", ".join(f"{name} {value}" for name, value in self.row(result).items()))
 
-    @contextmanager
-    def saving(self, kinds: Collection[str], out: Path) -> Iterator[Callable[[Path, Path, Any], None]]:
+    def saving(self, kinds: Collection[str], out: Path) -> AbstractContextManager[Callable[[Path, Path, Any], None]]:
         """What to call with an image's path, its place below ``out`` and its result, to save it in further forms.
 
         Args:

@@ -96,7 +96,7 @@ class Segmentation(Application):
         if layout is not None:
             fill_layout(cfg, layout)
         else:
-            _choose_voc(cfg, classes, own_data=data_root is not None and not toy)
+            _choose_voc(cfg, classes)
         if cfg.get("orientation") == "stored":
             _turn_masks(cfg)
         _set_size(cfg)
@@ -280,16 +280,19 @@ def _insert(steps: list[Any], new: Any, after: Any) -> None:
         steps.insert(steps.index(after) + 1, copy.deepcopy(new))
 
 
-def _choose_voc(cfg: Config, classes: str | None, *, own_data: bool) -> None:
+def _choose_voc(cfg: Config, classes: str | None) -> None:
     """Let the loaders read VOC, or data of one's own in its layout."""
     if not list_path(cfg.data_root, "").parent.is_dir():
         hint = below(Path(cfg.data_root), "ImageSets/Segmentation")
         if hint:
             raise FileNotFoundError(f"'{cfg.data_root}' has no folder 'ImageSets/Segmentation'{hint}")
-    train_list = cfg.train_list
-    if own_data and train_list == "train_aug" and not list_path(cfg.data_root, train_list).is_file():
-        train_list = "train"  # train_aug exists for VOC alone
-    _fill_data(cfg, train_list, read_class_names(Path(classes)) if classes is not None else None)
+    if (
+        cfg.train_list == "train_aug"
+        and cfg.data_root != VOC_ROOT
+        and not list_path(cfg.data_root, cfg.train_list).is_file()
+    ):
+        cfg.train_list = "train"  # train_aug exists for VOC alone
+    _fill_data(cfg, cfg.train_list, read_class_names(Path(classes)) if classes is not None else None)
 
 
 def _set_size(cfg: Config) -> None:

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ean_core.application import Application
+from ean_core.errors import UserError
 from ean_core.inference import load
 from ean_testing import runs
 from segmentation.prediction import SegmentationResult
-from segmentation.saving import label_image
+from segmentation.saving import label_image, saving
 from segmentation.voc import palette
 
 Run = Callable[..., Path]
@@ -59,3 +61,16 @@ def test_more_classes_than_a_palette_holds() -> None:
         SegmentationResult(labels.astype(np.uint8), names[:256], tuple((r, g, b) for r, g, b in palette(256)))
     )
     assert Image.open(io.BytesIO(small)).mode == "P"
+
+
+def test_tasks_without_labels_say_so(tmp_path: Path) -> None:
+    class Plain(Application):
+        name = "plain"
+
+    with pytest.raises(UserError, match="the task 'plain' saves no masks"):
+        Plain().saving(["masks"], tmp_path)
+    with (
+        pytest.raises(UserError, match="segmentation saves masks, geojson, coco, not 'svg'"),
+        saving(["svg"], tmp_path),
+    ):
+        pass

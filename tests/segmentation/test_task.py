@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 from PIL import Image
 
+from ean_core.engine import load_config
 from segmentation.application import application
 from segmentation.voc import CLASSES, PALETTE, encode_mask, list_path, read_list
 
@@ -215,3 +216,14 @@ def test_toy_makes_its_data(load: Load, tmp_path: Path, monkeypatch: pytest.Monk
     assert cfg.model.data_preprocessor.size == (cfg.toy.crop_size,) * 2
     assert cfg.model.decode_head.num_classes == 21
     application.check(cfg, train=True)
+
+
+def test_the_choice_of_a_list_is_kept(own: Path, tmp_path: Path, load: Load) -> None:
+    """Data of one's own without ``train_aug``: the config as run names the list that was read, and loads again."""
+    first = load(arguments=("--data-root", str(own)))
+    first.dump(tmp_path / "as_run.py")
+    again = load_config(tmp_path / "as_run.py")
+    assert again.train_list == "train"
+    assert again.train_dataloader.dataset == first.train_dataloader.dataset
+    old = Config({**first._cfg_dict, "train_list": "train_aug"})  # as earlier versions wrote it
+    assert load_config(old).train_dataloader.dataset == first.train_dataloader.dataset
