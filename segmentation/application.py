@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -17,15 +16,16 @@ from torch.utils.data import DataLoader
 from ean_core.application import RESULTS, Application, Evaluation, Outputs, Target, class_index
 from ean_core.data_check import print_notes
 from ean_core.engine.config import read_class_names
-from ean_core.engine.models import feature_channels
 from ean_core.engine.schema import Entries, ImageModel, Loader, Options, Positive, check_entries
-from ean_core.errors import UserError, building
+from ean_core.errors import UserError
 from ean_core.metric import Metric
 from ean_core.terminal import tool
 from segmentation.check import check_voc, detect_suffix
+from segmentation.heads import choose_head
 from segmentation.layouts import LAYOUTS, Data, below, check_layout, default_root, fill_layout, refuse
 from segmentation.losses import Loss, choose_loss
 from segmentation.metric import count_logits, enlarge, search_scores
+from segmentation.orientation import turn_masks
 from segmentation.prediction import draw, predict, row, view
 from segmentation.saving import FORMS, saving
 from segmentation.stack import import_mmseg
@@ -96,9 +96,9 @@ class Segmentation(Application):
         if layout is not None:
             fill_layout(cfg, layout)
         else:
-            _choose_voc(cfg, classes)
+            _choose_voc(cfg, classes, own_data=data_root is not None and not toy)
         if cfg.get("orientation") == "stored":
-            _turn_masks(cfg)
+            turn_masks(cfg)
         _set_size(cfg)
         choose_loss(cfg)
 
@@ -220,77 +220,13 @@ def _largest(labels: torch.Tensor, classes: Sequence[str]) -> int:
     return int(areas.argmax())
 
 
-def choose_head(cfg: Config) -> None:
-    """Put the head that ``cfg.head`` names into ``cfg.model``, as wide as the backbone's feature maps are.
-
-    The heads are written for a ResNet-50; their own channels grow and shrink with those of the map that they take, as
-    in MMSegmentation's configs for a ResNet-18. A config that has made its choice passes unchanged.
-
-    Raises:
-        UserError: There is no such head, or the choice was made before.
-    """
-    if "heads" not in cfg:
-        if "head" in cfg:
-            raise UserError(
-                f"head={cfg.head!r}: this config has made its choice of a head, as a training writes it; take the "
-                "config that the training began with"
-            )
-        return
-    if cfg.get("head") not in cfg.heads:
-        raise UserError(f"unknown head {cfg.get('head')!r}: choose from {', '.join(cfg.heads)}")
-    choice, model = cfg.heads[cfg.head], cfg.model
-    model.backbone.update(choice.get("backbone", {}))
-    found = feature_channels(model.backbone)
-    for key in ("decode_head", "auxiliary_head"):
-        with building(f"heads.{cfg.head}.{key}"):
-            model[key] = choice[key]
-            _fit_head(model[key], found)
-    for key in ("head", "heads"):
-        cfg.pop(key)
-
-
-def _fit_head(head: Any, found: Sequence[int]) -> None:
-    """Write the channels of the backbone's feature maps into the config of a head that takes some of them."""
-    several = isinstance(head.in_channels, list | tuple)
-    written, last = (head.in_channels[-1], head.in_index[-1]) if several else (head.in_channels, head.in_index)
-    if last >= len(found):
-        raise UserError(
-            f"the head takes feature map {last}, counted from 0, and the backbone has {len(found)}: see "
-            "model.backbone.out_indices"
-        )
-    head.channels = head.channels * found[last] // written
-    head.in_channels = [found[i] for i in head.in_index] if several else found[last]
-    if "c1_in_channels" in head:
-        head.c1_in_channels = found[0]
-
-
-def _turn_masks(cfg: Config) -> None:
-    """Let every pipeline turn the masks that it has read; one that does already stays as it is."""
-    step = ConfigDict(type="segmentation.transforms.TurnMask")
-    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
-        _insert(loader.dataset.pipeline, step, {"type": "LoadAnnotations"})
-    for augmentation in cfg.get("tta_pipeline", ()):
-        if "transforms" in augmentation:  # each a list of alternatives
-            _insert(augmentation.transforms, [step], [{"type": "LoadAnnotations"}])
-
-
-def _insert(steps: list[Any], new: Any, after: Any) -> None:
-    """Put a step of a pipeline behind another one, unless it is there."""
-    if after in steps and new not in steps:
-        steps.insert(steps.index(after) + 1, copy.deepcopy(new))
-
-
-def _choose_voc(cfg: Config, classes: str | None) -> None:
+def _choose_voc(cfg: Config, classes: str | None, *, own_data: bool) -> None:
     """Let the loaders read VOC, or data of one's own in its layout."""
     if not list_path(cfg.data_root, "").parent.is_dir():
         hint = below(Path(cfg.data_root), "ImageSets/Segmentation")
         if hint:
             raise FileNotFoundError(f"'{cfg.data_root}' has no folder 'ImageSets/Segmentation'{hint}")
-    if (
-        cfg.train_list == "train_aug"
-        and cfg.data_root != VOC_ROOT
-        and not list_path(cfg.data_root, cfg.train_list).is_file()
-    ):
+    if own_data and cfg.train_list == "train_aug" and not list_path(cfg.data_root, cfg.train_list).is_file():
         cfg.train_list = "train"  # train_aug exists for VOC alone
     _fill_data(cfg, cfg.train_list, read_class_names(Path(classes)) if classes is not None else None)
 

@@ -13,8 +13,9 @@ from ean_core.application import Application
 from ean_core.errors import UserError
 from ean_core.inference import load
 from ean_testing import runs
+from segmentation.application import application
 from segmentation.prediction import SegmentationResult
-from segmentation.saving import label_image, saving
+from segmentation.saving import label_image
 from segmentation.voc import palette
 
 Run = Callable[..., Path]
@@ -63,14 +64,11 @@ def test_more_classes_than_a_palette_holds() -> None:
     assert Image.open(io.BytesIO(small)).mode == "P"
 
 
-def test_tasks_without_labels_say_so(tmp_path: Path) -> None:
+def test_tasks_without_labels_say_so() -> None:
     class Plain(Application):
         name = "plain"
 
-    with pytest.raises(UserError, match="the task 'plain' saves no masks"):
-        Plain().saving(["masks"], tmp_path)
-    with (
-        pytest.raises(UserError, match="segmentation saves masks, geojson, coco, not 'svg'"),
-        saving(["svg"], tmp_path),
-    ):
-        pass
+    with pytest.raises(UserError, match="the task 'plain' saves no further forms: not masks"):
+        Plain().require_forms(["masks"])
+    with pytest.raises(UserError, match="the task 'segmentation' saves masks, geojson, coco: not svg"):
+        application.require_forms(["masks", "svg"])

@@ -225,5 +225,3 @@ def test_the_choice_of_a_list_is_kept(own: Path, tmp_path: Path, load: Load) -> 
     again = load_config(tmp_path / "as_run.py")
     assert again.train_list == "train"
     assert again.train_dataloader.dataset == first.train_dataloader.dataset
-    old = Config({**first._cfg_dict, "train_list": "train_aug"})  # as earlier versions wrote it
-    assert load_config(old).train_dataloader.dataset == first.train_dataloader.dataset

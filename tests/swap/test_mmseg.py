@@ -87,3 +87,26 @@ def test_the_pyramid_gets_the_attentions_stages() -> None:
     plain.load_state_dict(model.state_dict(), strict=False)
     with torch.no_grad():
         assert not torch.allclose(model(x), plain(x))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pspnet/pspnet_r18-d8_4xb2-80k_cityscapes-512x1024",
+        "deeplabv3/deeplabv3_r101-d16-mg124_4xb2-40k_cityscapes-512x1024",
+        "icnet/icnet_r50-d8-in1k-pre_4xb2-80k_cityscapes-832x832",
+        "sem_fpn/fpn_r50_4xb2-80k_cityscapes-512x1024",
+    ],
+)
+def test_the_type_alone_changes(name: str) -> None:
+    """Every other key stays, the name of the weights included; benchmarks/swap_configs.py tries all configs."""
+    model = Config.fromfile(CONFIGS / f"{name}.py").model
+    found = model.backbone.get("backbone_cfg", model.backbone)
+    found.type = f"ean_core.EAN{found.type}"
+    with warnings.catch_warnings(), DefaultScope.overwrite_default_scope("mmseg"), torch.device("meta"):
+        warnings.simplefilter("ignore")
+        built = MODELS.build(model)
+    network = next(module for module in built.modules() if isinstance(module, EANResNet))
+    assert network.pretrained == (model.get("pretrained") or found.init_cfg.checkpoint)
+    if "mg124" in name:
+        assert [block.conv2.dilation for block in network.layer4.blocks] == [(1, 1), (2, 2), (4, 4)]
