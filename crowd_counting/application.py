@@ -218,9 +218,14 @@ def choose_model(cfg: Config) -> None:
     A config that comes out of here passes through unchanged.
 
     Raises:
-        UserError: An unknown choice.
+        UserError: An unknown choice, or one that was made before.
     """
     for word, several in PLURALS.items():
+        if word in cfg and several not in cfg:
+            raise UserError(
+                f"{word}={cfg[word]!r}: this config has made its choice of a {word}, as a training writes it; take the "
+                "config that the training began with"
+            )
         known = cfg.get(several, {})
         if known and cfg.get(word) not in known:
             raise UserError(f"unknown {word} {cfg.get(word)!r}: choose from {', '.join(known)}")
