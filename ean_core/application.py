@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import KW_ONLY, dataclass, field
 from difflib import get_close_matches
 from importlib import import_module
@@ -227,7 +227,7 @@ class Application(Protocol):
             kinds: The forms, such as ``"masks"``.
             out: The folder.
         """
-        return nullcontext(lambda path, place, result: None)
+        raise UserError(f"the task '{self.name}' saves no further forms")
 
     def require_forms(self, kinds: Collection[str]) -> None:
         """Raise a ``UserError`` where results of this task cannot be saved in one of these forms."""

@@ -6,6 +6,7 @@ import glob
 import itertools
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -55,17 +56,20 @@ def predict_files(
         UserError: A file of ``out`` would replace one of the sources, or the task has no such form.
     """
     out = Path(out)
-    model.task.require_forms(save)
+    if save:
+        model.task.require_forms(save)
     jobs = find_sources(sources, out)
     failed: list[str] = []
     write = _Table(out)
-    with model.task.saving(save, out) as keep, _Progress(len(jobs)) as progress, steps() as done:
+    forms = model.task.saving(save, out) if save else nullcontext()
+    with forms as keep, _Progress(len(jobs)) as progress, steps() as done:
         pictures = [job for job in jobs if not is_video(job[0])]
         for start in range(0, len(pictures), batch):
             some = pictures[start : start + batch]
             progress.begin(some[0][0].name)
             for path, target, result in _predict_images(model, some, write, failed):
-                keep(path, target.relative_to(out), result)
+                if keep is not None:
+                    keep(path, target.relative_to(out), result)
             progress.end(len(some))
             done()
         for path, target in jobs:

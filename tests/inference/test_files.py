@@ -2,7 +2,6 @@
 
 import csv
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,8 +28,6 @@ class Fake:
             draw=self.draw,
             row=lambda result: {"mean": result, "frames": "of a class"},
             over_time=(),
-            saving=lambda kinds, out: nullcontext(lambda path, place, result: None),
-            require_forms=lambda kinds: None,
         )
 
     def predict(self, images: list[np.ndarray], names: Sequence[str] = ()) -> list[float]:
