@@ -16,7 +16,7 @@ LOG = "ean_core.demo"
 def said(error: Exception) -> tuple[int, str]:
     """HTTP's number for an error, and a sentence; what the system says of this machine's files stays on it."""
     if isinstance(error, RequestValidationError):
-        problems = {str(problem["loc"][-1]): problem["msg"] for problem in error.errors()}
+        problems = {str(problem["loc"][1]): problem["msg"] for problem in error.errors()}
         if "file" in problems:
             return 422, "Choose a file first."
         return 422, f"This was not understood: {'; '.join(f'{field}: {text}' for field, text in problems.items())}."

@@ -181,6 +181,12 @@ def test_what_was_not_understood_is_named(web: Web) -> None:
         assert answer.status == 422
         assert said in answer.text
         assert "file" not in answer.text
+    costs = web.ask(
+        "POST", "/schemes/costs", "network=cls&block=a", {"content-type": "application/x-www-form-urlencoded"}
+    )
+    assert "understood: block: " in costs.text
+    answer = web.send("/inside", b"\x1a\x45\xdf\xa3" + bytes(99), network=["cls"])
+    assert (answer.status, "videos go to the tab Predict" in answer.text) == (400, True)
     assert "at most 20" in web.get("/searches/comparison?" + "&".join(["name=first"] * 21)).text
 
 
