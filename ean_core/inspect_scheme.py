@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ean_core.analysis.attention_statistics import BlockStatistics, attention_statistics, to_csv
 from ean_core.errors import UserError
-from ean_core.figures import save_figure
-from ean_core.figures.scheme_rows import Row, log_rows, mask_rows, scheme_row, scheme_rows
+from ean_core.figures import label, save_figure
+from ean_core.figures.scheme_rows import NAME, Row, log_rows, mask_rows, scheme_row, scheme_rows
 from ean_core.files import read_json_lines, write_atomic
 from ean_core.inference import Predictor, load
 from ean_core.inference.predict_files import find_sources, is_video
@@ -72,7 +72,7 @@ def inspect_files(model: Sequence[str], images: str, limit: int, path: Path, tru
         raise UserError(f"a network is a checkpoint, or a config and a checkpoint, got {' '.join(model)}")
     predictor = load(model[0] if len(model) == 2 else None, model[-1], trust=trust)
     found = [file for file, _ in find_sources([images], path.parent / path.stem) if not is_video(file)][:limit]
-    statistics, figure = draw_masks(predictor, found, f"{short(model[-1])}   {{}}, {len(found)} images")
+    statistics, figure = draw_masks(predictor, found, f"{label(short(model[-1]), NAME)}, {len(found)} images")
     save_figure(figure, path, dpi=DPI)
     write_atomic(path.with_suffix(".csv"), to_csv(statistics))
     print_table("masks M of the connected blocks", {f"{r.stage}.{r.block}": _numbers(r) for r in statistics})
@@ -89,7 +89,7 @@ def draw_masks(predictor: Predictor, images: Sequence[Any], title: str) -> tuple
     Args:
         predictor: The trained network.
         images: As it takes them.
-        title: With ``{}`` for the name of the number.
+        title: Of the picture, as :func:`ean_core.figures.label` writes it.
 
     Raises:
         UserError: The network has no connected block, or an image cannot be read.

@@ -19,8 +19,9 @@ def main() -> None:
     elif name in TOOLS:
         run(name, sys.argv[2:])
     else:
-        close = difflib.get_close_matches(name, TOOLS, n=3) or TOOLS
-        print(f"error: there is no command '{name}': did you mean {' or '.join(close)}?", file=sys.stderr)
+        close = " or ".join(difflib.get_close_matches(name, TOOLS, n=3))
+        hint = f"did you mean {close}?" if close else "'ean --help' lists them"
+        print(f"error: there is no command '{name}': {hint}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,10 +18,9 @@ from ean_core.demo.limits import Limits, RefusedError
 from ean_core.demo.page import Page
 from ean_core.demo.routes import image_routes
 from ean_core.demo.routes_search import search_routes
+from ean_core.demo.said import said
 from ean_core.errors import UserError
 from ean_core.inference import Predictor
-
-LOG = "ean_core.demo"
 
 
 def build_app(
@@ -57,28 +55,11 @@ def build_app(
     app.include_router(search_routes(page))
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")
 
-    async def sentence(_: Request, error: Exception) -> Response:
-        status, message = _said(error)
-        return page.show("error.html", status, message=message)
+    async def sentence(request: Request, error: Exception) -> Response:
+        status, message = said(error)
+        opened = "text/html" in request.headers.get("accept", "")  # htmx puts it into a page that is there
+        return page.show("failed.html" if opened else "error.html", status, message=message)
 
     for kind in (RefusedError, UserError, OSError, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, sentence)
     return app
-
-
-def _said(error: Exception) -> tuple[int, str]:
-    """HTTP's number for an error, and a sentence; what the system says of this machine's files stays on it."""
-    if isinstance(error, RequestValidationError):
-        fields = ", ".join(str(problem["loc"][-1]) for problem in error.errors())
-        return 422, f"This was not understood: {fields}. Choose a file first."
-    if isinstance(error, RefusedError):
-        return error.status, str(error)
-    if isinstance(error, HTTPException):
-        return error.status_code, str(error.detail)
-    if isinstance(error, UserError):
-        return 400, str(error)
-    if isinstance(error, OSError):
-        logging.getLogger(LOG).warning("%s", error)
-        return 400, "A file cannot be read: the terminal says which."
-    logging.getLogger(LOG).error("a request failed", exc_info=error)
-    return 500, "That failed, and the fault is ours: the terminal says more."

@@ -64,7 +64,10 @@ class Guard:
                 await busy(scope, receive, with_headers)
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> Response | None:
-        host = urlsplit(f"//{headers.get('host', '')}").hostname
+        try:
+            host = urlsplit(f"//{headers.get('host', '')}").hostname
+        except ValueError:  # half of an IPv6 address
+            host = ""
         if self.hosts is not None and host not in self.hosts:
             return PlainTextResponse("This page is not offered under that name.", 421)
         if self.password is not None and not _knows(headers.get("authorization", ""), self.password):
@@ -115,4 +118,7 @@ def _knows(authorization: str, password: str) -> bool:
 
 
 def _host(origin: str) -> str:
-    return urlsplit(origin).netloc
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # half of an IPv6 address
+        return ""

@@ -12,8 +12,9 @@ from ean_core.demo.kept import Kept, Result
 from ean_core.demo.limits import Limits
 from ean_core.demo.uploads import read_picture
 from ean_core.errors import UserError
-from ean_core.figures import to_png
+from ean_core.figures import label, to_png
 from ean_core.figures.heat_maps import HeatMap, heat_maps
+from ean_core.figures.scheme_rows import NAME
 from ean_core.images import Picture
 from ean_core.inference import Predictor
 from ean_core.inspect_scheme import DPI, draw_masks
@@ -69,7 +70,7 @@ def look_inside(
     masks = []
     for number, (name, predictor) in enumerate(networks.items(), 1):
         try:
-            statistics, figure = draw_masks(predictor, [picture], f"{name}   {{}}, this image")
+            statistics, figure = draw_masks(predictor, [picture], f"{label(name, NAME)}, this image")
         except UserError as error:
             notes.append(f"{name}, masks: {error}")
             continue

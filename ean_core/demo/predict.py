@@ -111,12 +111,13 @@ def predict_video(networks: dict[str, Predictor], file: BinaryIO, limits: Limits
     ((name, predictor),) = networks.items()
     until = time.monotonic() + 0.8 * limits.compute_seconds
     rows: list[dict[str, Any]] = []
-    shown, spent = Image.new("RGB", (1, 1)), 0.0
+    shown, spent, whole = Image.new("RGB", (1, 1)), 0.0, True
     with opened_video(file, limits) as reader, TemporaryDirectory(prefix="ean-demo-") as folder:
         path = Path(folder, "video.mp4")
         with writing(path, reader.rate, "vp09") as write:
             for number, frame in enumerate(reader):
                 if number >= limits.frames or time.monotonic() > until:
+                    whole = False
                     break
                 frame, _ = reduce(frame, limits)
                 start = time.perf_counter()
@@ -127,11 +128,11 @@ def predict_video(networks: dict[str, Predictor], file: BinaryIO, limits: Limits
                 write(picture)
                 rows.append({"seconds": round(number / reader.rate, 3)} | predictor.task.row(result))
         files = {"video.mp4": path.read_bytes(), "result.csv": _table(rows), "first.png": to_png(shown)}
-    whole = reader.frames <= len(rows)
+    known = f" of {reader.frames}" if reader.frames > len(rows) else ""  # the file says it, some do not or wrongly
     return [
         Card(
             name,
-            answer=f"{len(rows)} frames" if whole else f"the first {len(rows)} of {reader.frames} frames",
+            answer=f"{len(rows)} frames" if whole else f"the first {len(rows)}{known} frames",
             seconds=spent / len(rows),
             word=kept.put(Result(files)),
             size=shown.size,

@@ -6,7 +6,7 @@ import mimetypes
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, UploadFile
+from fastapi import APIRouter, Form, Query, UploadFile
 from starlette.responses import Response
 
 from ean_core.demo import inside, predict
@@ -16,6 +16,7 @@ from ean_core.demo.uploads import is_video
 from ean_core.errors import UserError
 
 Names = Annotated[list[str], Form(default_factory=list)]
+Number = Annotated[float, Query(allow_inf_nan=False)]
 CACHED = {"cache-control": "private, max-age=600"}
 
 
@@ -34,7 +35,7 @@ def image_routes(page: Page) -> APIRouter:
         return page.show("cards.html", cards=await page.queue.run(function, some, stream, page.limits, page.kept))
 
     @router.get("/kept/{word}/count")
-    async def _count(word: str, left: float, top: float, right: float, bottom: float) -> Response:
+    async def _count(word: str, left: Number, top: Number, right: Number, bottom: Number) -> Response:
         grid = page.kept.get(word).grid
         if grid is None:
             raise UserError("This result has nothing to count.")

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Form, Query
 from starlette.responses import Response
 
+from ean_core.demo.limits import RefusedError
 from ean_core.demo.page import Page
 from ean_core.demo.routes import CACHED
+from ean_core.demo.said import said
 from ean_core.demo.schemes import Lab
 from ean_core.errors import UserError
 from ean_core.plug import find_pluggable
 from ean_core.scheme import ConnectionScheme
 
+FAILURES = (RefusedError, UserError, OSError)
 Network = Annotated[str, Form()]
 Blocks = Annotated[list[int], Form(default_factory=list, max_length=400)]
 """Those that are connected, counted from 0 over all stages."""
@@ -31,8 +34,13 @@ def search_routes(page: Page) -> APIRouter:
         if not names:
             return page.show("schemes.html", tab="/schemes", names=[])
         name = network if network in names else names[0]
-        own = await run(page.lab, name)
-        return page.show("schemes.html", tab="/schemes", names=names, name=name, scheme=_start(page, name, own, scheme))
+        shown: dict[str, Any] = {"tab": "/schemes", "names": names, "name": name}
+        try:
+            own = await run(page.lab, name)
+        except FAILURES as error:  # the others can still be chosen
+            status, message = said(error)
+            return page.show("schemes.html", status, **shown, failed=True, message=message)
+        return page.show("schemes.html", **shown, scheme=_start(page, name, own, scheme))
 
     @router.post("/schemes/costs")
     async def _costs(network: Network, block: Blocks) -> Response:
@@ -59,8 +67,14 @@ def search_routes(page: Page) -> APIRouter:
     async def _searches(name: str = "") -> Response:
         names = list(searches.find())
         current = name if name in names else next(iter(names), "")
-        summary = await run(searches.summary, current) if current else None
-        return page.show("searches.html", tab="/searches", names=names, summary=summary)
+        shown: dict[str, Any] = {"tab": "/searches", "names": names, "name": current}
+        try:
+            return page.show(
+                "searches.html", **shown, summary=await run(searches.summary, current) if current else None
+            )
+        except FAILURES as error:  # the others can still be chosen
+            status, message = said(error)
+            return page.show("searches.html", status, **shown, failed=True, message=message)
 
     @router.get("/searches/live")
     async def _live(name: str, version: str = "", drawn: str = "") -> Response:
@@ -68,8 +82,9 @@ def search_routes(page: Page) -> APIRouter:
             if (searches.version(name), searches.drawn(name)) == (version, drawn):
                 return Response(status_code=204)
             return page.show("search.html", summary=await run(searches.summary, name))
-        except (UserError, OSError) as error:  # a new search moves the files of an earlier one: look again
-            return page.show("search_failed.html", 400, name=name, message=error)
+        except FAILURES as error:  # a new search moves the files of an earlier one: look again
+            status, message = said(error)
+            return page.show("search_failed.html", status, name=name, message=message)
 
     @router.get("/searches/picture/{kind}")
     async def _picture(kind: str, name: str) -> Response:

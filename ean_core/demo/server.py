@@ -47,6 +47,8 @@ def serve(
     missing = next((folder for folder in work_dirs if not Path(folder).is_dir()), None)
     if missing is not None:
         raise FileNotFoundError(f"there is no folder '{missing}': name the work directory of a search")
+    if password == "":
+        raise UserError("--password is empty: anybody could enter; name one, or leave the option out")
     if not 0 <= port < 1 << 16:
         raise UserError(f"--port must lie in 0..65535, got {port}")
     networks = load_networks(checkpoints, device, trust)
@@ -103,7 +105,7 @@ def listening(host: str, port: int) -> socket.socket:
 
 def load_networks(checkpoints: Sequence[str], device: str | None, trust: Sequence[str]) -> dict[str, Predictor]:
     """The networks of checkpoints, by the ends of their paths, which are longer where two are the same."""
-    paths = [Path(checkpoint) for checkpoint in dict.fromkeys(checkpoints)]
+    paths = list(dict.fromkeys(map(Path, checkpoints)))
     length = 2
     while len({path.parts[-length:] for path in paths}) < len(paths):
         length += 1

@@ -54,7 +54,7 @@ def read_picture(file: BinaryIO, limits: Limits) -> tuple[Picture, str]:
         raise RefusedError(413, "The image has far too many pixels: send a smaller one.") from error
     except Exception as error:  # Pillow raises many types for damaged files
         raise UserError(
-            f"This is no image that can be read here: send one of {', '.join(FORMATS)}, or a video."
+            f"This is no image that can be read here: send one of {', '.join(FORMATS)}; videos go to the tab Predict."
         ) from error
     if width * height > limits.pixels:
         raise RefusedError(

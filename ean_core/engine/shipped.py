@@ -50,22 +50,24 @@ def find_config(path: str | os.PathLike[str]) -> Path:
 
     Raises:
         FileNotFoundError: There is neither such a file nor such a name; the message has the nearest.
-        UserError: Two configs have this name, or it is a checkpoint.
+        UserError: Two configs have this name, or it is a checkpoint or a folder.
     """
-    path = Path(path)
+    given, path = os.fspath(path), Path(path)
     if path.suffix == ".pth":
         raise UserError(f"'{path}' is a checkpoint, not a config")
     if path.is_file():
         return path
-    name, names = path.with_suffix("").as_posix().removeprefix("configs/"), config_names()
+    name, names = path.as_posix().removesuffix(".py").removeprefix("configs/"), config_names()
     found = [known for known in names if name in (known, known.partition("/")[2])]
     if len(found) > 1:
         raise UserError(f"there are {len(found)} configs named '{name}': take {' or '.join(found)}")
     if found:
         return CONFIGS / f"{found[0]}.py"
+    if given and path.is_dir():
+        raise UserError(f"'{given}' is a folder, not a config: name a file in it")
     files = [other.name for other in path.parent.glob("*.py")] if path.parent.is_dir() else []
     beside = [f"'{path.parent / other}'" for other in difflib.get_close_matches(path.name, files, n=1)]
     known = {known.partition("/")[2]: known for known in names} | {known: known for known in names}
     near = beside or list(dict.fromkeys(f"'{short}'" for short in difflib.get_close_matches(name, known, n=3)))
     hint = f"did you mean {' or '.join(near)}?" if near else "name a file, or one of those that 'ean configs' lists"
-    raise FileNotFoundError(f"config '{path}' does not exist: {hint}")
+    raise FileNotFoundError(f"config '{given}' does not exist: {hint}")

@@ -41,4 +41,16 @@ def to_png(figure: Figure, dpi: int = 110, tight: bool = False) -> bytes:
     return png.getvalue()
 
 
-__all__ = ["BLUE", "COLOURS", "GREY", "ORANGE", "save_figure", "to_png"]
+def label(name: str, most: int = 40) -> str:
+    """A name as a picture can have it: Matplotlib reads dollars as formulas, and keeps ``_name`` out of legends.
+
+    Args:
+        name: As users chose it.
+        most: Of its characters; of a longer one the middle is left out.
+    """
+    if len(name) > most:
+        name = f"{name[: most // 2]}…{name[-((most - 1) // 2) :]}"
+    return ("\N{ZERO WIDTH SPACE}" if name.startswith("_") else "") + name.replace("$", r"\$")
+
+
+__all__ = ["BLUE", "COLOURS", "GREY", "ORANGE", "label", "save_figure", "to_png"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ean_core.figures import COLOURS
+from ean_core.figures import COLOURS, label
 
 
 def cost_bubbles(rows: Sequence[Mapping[str, Any]], title: str = "") -> Figure:
@@ -26,15 +26,15 @@ def cost_bubbles(rows: Sequence[Mapping[str, Any]], title: str = "") -> Figure:
     for i, (row, y) in enumerate(zip(rows, values, strict=True)):
         x, colour = row["increment"], COLOURS[i % len(COLOURS)]
         spread = [[max(0.0, x - row["low"])], [max(0.0, row["high"] - x)]]
-        label = f"{row['name']}: {x:+.1f} %, {row['parameters'] / 1e6:.2f} M parameters"
+        text = f"{label(row['name'])}: {x:+.1f} %, {row['parameters'] / 1e6:.2f} M parameters"
         axes.errorbar(x, y, xerr=spread, color=colour, capsize=3, linewidth=1, zorder=3)
         axes.scatter(x, y, s=900 * row["parameters"] / largest, color=colour, alpha=0.35, zorder=2)
-        axes.scatter(x, y, s=14, color=colour, label=label, zorder=4)
+        axes.scatter(x, y, s=14, color=colour, label=text, zorder=4)
     axes.margins(0.18)
     axes.grid(alpha=0.3)
     axes.ticklabel_format(useOffset=False)
     axes.set_xlabel("inference time increment over the network without attention, % (Eq. 9; bars: quartiles)")
     axes.set_ylabel("accuracy, %" if by_accuracy else "multiply-accumulates an image, G")
-    axes.set_title(title, fontsize=10)
+    axes.set_title(label(title, 90), fontsize=10)
     axes.legend(loc="best", fontsize=8, framealpha=0.9)
     return figure

@@ -9,7 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from ean_core.figures import label
+
 PANEL = 3.2  # inches
+LINE = 42  # characters of a title that fit above a panel
 
 
 class HeatMap(NamedTuple):
@@ -38,11 +41,11 @@ def heat_maps(maps: Sequence[HeatMap], target: str) -> Figure:
     for axes in panels:
         axes.set_axis_off()
     panels[0].imshow(first)
-    panels[0].set_title(f"input\n{target}", fontsize=10)
+    panels[0].set_title(f"input\n{label(target, LINE)}", fontsize=10)
     for axes, found in zip(panels[1:], maps, strict=True):
         axes.imshow(found.image)
         axes.imshow(found.heat, cmap="jet", alpha=0.5, vmin=0, vmax=1)
         if found.region is not None and found.region.any() and not found.region.all():
             axes.contour(found.region, [0.5], colors="white", linewidths=1)
-        axes.set_title(found.title, fontsize=10)
+        axes.set_title("\n".join(label(line, LINE) for line in found.title.split("\n")), fontsize=10)
     return figure

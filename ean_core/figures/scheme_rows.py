@@ -14,13 +14,15 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from ean_core.errors import UserError
-from ean_core.figures import BLUE, GREY
+from ean_core.figures import BLUE, GREY, label
 from ean_core.scheme import ConnectionScheme
 
 PALE, DARK = "#dce7f3", "#333333"
 COLOURS = "viridis"
 GAP = 1.2  # between stages, in blocks
 TITLE, BAR, BLOCK = 1.0, 1.1, 1.1  # heights of a row's parts, in blocks
+NAME = 40  # characters of a name in a title
+LETTER = 0.08  # inches of one
 DENSE = 24  # networks of more blocks are drawn smaller
 EFFECT, ADAPTIVE = "effect: mean of |1 - M|", "adaptive: spread of M over images and positions"
 
@@ -56,7 +58,7 @@ class Row:
 
 def scheme_row(title: str, scheme: ConnectionScheme, plugged: str = "attention") -> Row:
     """A line for a scheme, whose title also says how many blocks it connects."""
-    title = f"{title}   {sum(scheme)} of {len(scheme)} connected"
+    title = f"{label(title, NAME)}   {sum(scheme)} of {len(scheme)} connected"
     return Row(title, blocks=scheme.blocks, scheme=scheme, plugged=plugged)
 
 
@@ -83,7 +85,7 @@ def log_rows(entries: Sequence[dict[str, Any]], name: str, top: int = 5) -> list
     parts = {f"all {len(candidates)} candidates": candidates, f"the last {len(last)} candidates": last}
     parts[f"the best {len(tenth)} of {len(ranked)} different schemes"] = tenth
     rows = [
-        Row(f"{name}: % connected, {title}", blocks=blocks, values=frequencies(part), percent=True)
+        Row(f"{label(name, NAME)}: % connected, {title}", blocks=blocks, values=frequencies(part), percent=True)
         for title, part in parts.items()
     ]
     for place, text in enumerate(ranked[:top], 1):
@@ -103,7 +105,7 @@ def mask_rows(statistics: Sequence[Any], blocks: tuple[int, ...], title: str, pl
         statistics: Of each connected block: ``stage``, ``block``, ``effect`` and ``adaptive``, as
             :func:`ean_core.analysis.attention_statistics.attention_statistics` has them.
         blocks: The number of blocks of each stage.
-        title: With ``{}`` for the name of the number.
+        title: As :func:`ean_core.figures.label` writes it; the name of the number follows.
         plugged: What the blocks are plugged into, such as ``"SE"``.
         shared: One module per stage.
     """
@@ -114,8 +116,8 @@ def mask_rows(statistics: Sequence[Any], blocks: tuple[int, ...], title: str, pl
     for name, number in ((EFFECT, "effect"), (ADAPTIVE, "adaptive")):
         found = {(row.stage, row.block): getattr(row, number) for row in statistics}
         values = [found.get(place) for place in places]
-        row = Row(title.format(name), blocks=blocks, scheme=scheme, values=values, plugged=plugged, shared=shared)
-        rows.append(row)
+        line = f"{title}   {name}"
+        rows.append(Row(line, blocks=blocks, scheme=scheme, values=values, plugged=plugged, shared=shared))
     return rows
 
 
@@ -139,12 +141,13 @@ def scheme_rows(rows: Sequence[Row]) -> Figure:
         raise UserError(f"schemes of networks with {shapes} blocks do not fit one picture: draw them one by one")
     places, length = _places(rows[0].blocks)
     unit = 0.29 if len(places) > DENSE else 0.45  # inches a block
-    width, height = max(length * unit, 4.5) + 0.4, (sum(row.height for row in rows) + 1.3) * unit
+    title = max(len(row.title) for row in rows) * LETTER
+    width, height = max(length * unit, title, 4.5) + 0.4, (sum(row.height for row in rows) + 1.3) * unit
     figure = Figure(figsize=(width, height))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
-    margin = (width / unit - length) / 2
-    axes.set(xlim=(-margin, length + margin), ylim=(height / unit, 0))
+    margin = 0.2 / unit
+    axes.set(xlim=(-margin, width / unit - margin), ylim=(height / unit, 0))
     top = 0.0
     for row in rows:
         _draw_row(axes, row, places, top, unit)

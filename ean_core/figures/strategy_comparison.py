@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ean_core.figures import COLOURS
+from ean_core.figures import label as written
 
 FIRST = 10  # evaluations after which curves are worth a closer look
 
@@ -34,7 +35,7 @@ def strategy_comparison(
         table = np.array([[*run, *[run[-1]] * (width - len(run))] for run in runs])  # (runs, evaluations)
         x = np.arange(1, width + 1)
         mean = np.ma.masked_invalid(table).mean(0)
-        left.plot(x, mean, color=colour, label=name)
+        left.plot(x, mean, color=colour, label=written(name))
         left.plot(x[-1], mean[-1], "o", color=colour, markersize=5)
     started = [np.nanmean([run[min(FIRST, len(run)) - 1] for run in runs]) for runs in curves.values()]
     top = max(np.nanmax(run) for runs in curves.values() for run in runs)
@@ -49,7 +50,7 @@ def strategy_comparison(
         spread = np.linspace(-0.22, 0.22, len(values)) if len(values) > 1 else np.zeros(1)
         right.plot(values, row + spread, "o", color=colour, markersize=5, alpha=0.7)
         right.plot([values.mean()] * 2, [row - 0.34, row + 0.34], color=colour, linewidth=2)
-    right.set_yticks(range(len(names)), names)
+    right.set_yticks(range(len(names)), [written(name, 24) for name in names])
     right.set_ylim(len(names) - 0.5, -0.5)
     right.grid(alpha=0.3, axis="x")
     if label == "rank":

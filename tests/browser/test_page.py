@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ean_testing.web import LIMITS, encoded, film, picture
+from ean_testing.web import LIMITS, encoded, film, networks, picture, searched, serving
 
 IMAGE = {"name": "a.png", "mimeType": "image/png", "buffer": encoded(picture(80, 120))}
 DROP = """([area, data]) => {
@@ -188,3 +188,40 @@ def test_a_search_while_it_runs(visit: Any, work_dirs: Path) -> None:
         page.wait_for_url("**/schemes?**")
     finally:
         log.write_text(whole)
+
+
+def test_a_rectangle_beyond_the_picture(visit: Any) -> None:
+    """What is typed is counted, not what was typed before it; an empty field is told."""
+    visit.go("/")
+    page = visit.page
+    only(page, "crowd")
+    page.set_input_files("#file", IMAGE)
+    form = page.locator(".card form.rectangle")
+    form.locator("[name=right]").fill("60")
+    page.wait_for_function("() => document.querySelector('.rectangle output').textContent.includes('inside')")
+    half = form.locator("output").inner_text()
+    form.locator("[name=right]").fill("9999")
+    page.wait_for_function(
+        "(half) => document.querySelector('.rectangle output').textContent.trim() !== half", arg=half
+    )
+    view, box = (page.locator(f".card {name}").bounding_box() for name in (".view", ".box"))
+    assert box["x"] + box["width"] <= view["x"] + view["width"] + 1
+    form.locator("[name=right]").fill("")
+    page.wait_for_selector(".rectangle output .error")
+    assert "right" in form.locator("output").inner_text()
+    visit.complaints.clear()  # the browser notes the answer 422
+
+
+def test_long_names(browser: Any, tmp_path: Path) -> None:
+    """No name makes a page wider than the window of a phone."""
+    names = ["a_very_long_name_" * 12, "short"]
+    for name in names:
+        searched(tmp_path / name)
+    (tmp_path / "networks").mkdir()
+    found = networks(tmp_path / "networks")
+    with serving(dict(zip(names, [found["seg"], found["crowd"]], strict=True)), [tmp_path]) as web:
+        page = browser.new_page(viewport={"width": 390, "height": 800})
+        for path in ("/", "/inside", "/schemes", "/searches"):
+            page.goto(f"http://127.0.0.1:{web.port}{path}", wait_until="load")
+            assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), path
+        page.close()

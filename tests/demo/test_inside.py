@@ -11,7 +11,7 @@ from ean_core.analysis.attention_statistics import attention_statistics
 from ean_core.analysis.gradcam import explain
 from ean_core.inference import Predictor
 from ean_core.plug import find_pluggable
-from ean_testing.web import Web, encoded, picture
+from ean_testing.web import Web, encoded, picture, serving
 
 pytest.importorskip("pytorch_grad_cam", reason="the extra vis is not installed")
 IMAGE = picture()
@@ -52,3 +52,11 @@ def test_the_form_offers_the_classes(web: Web) -> None:
     assert page.count("<option value=") == 1 + 7 + 21
     assert "<option>4</option>" in page
     assert "<option>5</option>" not in page
+
+
+def test_names_with_braces_and_dollars(predictors: dict[str, Predictor]) -> None:
+    name = "a {b} $c^{$"
+    with serving({name: predictors["cls"]}, []) as web:
+        answer = web.send("/inside", encoded(picture()), network=[name])
+        assert answer.status == 200
+        assert f"What does the attention do to this image? {name}" in answer.text

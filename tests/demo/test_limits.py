@@ -162,9 +162,41 @@ def test_other_names_and_other_pages(web: Web) -> None:
     own = {"content-type": kind, "origin": f"http://127.0.0.1:{web.port}"}
     assert web.ask("POST", "/predict", body, own).status == 200
     assert web.ask("POST", "/predict", body, own | {"origin": "http://evil.example"}).status == 403
+    assert web.ask("POST", "/predict", body, own | {"origin": "http://["}).status == 403
+    assert web.get("/", host="[").status == 421
     policy = web.get("/").headers["content-security-policy"]
     assert "default-src 'self'" in policy
     assert "unsafe-eval" not in policy
+
+
+def test_what_was_not_understood_is_named(web: Web) -> None:
+    """Nobody is told to choose a file where none is asked for."""
+    word = web.send("/predict", IMAGE, network=["crowd"]).words[0]
+    for query, said in (
+        ("left=&top=0&right=9&bottom=9", "left: "),
+        ("left=0&top=0&right=nan&bottom=9", "right: "),
+        ("left=0&top=0&right=9&bottom=inf", "bottom: "),
+    ):
+        answer = web.get(f"/kept/{word}/count?{query}")
+        assert answer.status == 422
+        assert said in answer.text
+        assert "file" not in answer.text
+    costs = web.ask(
+        "POST", "/schemes/costs", "network=cls&block=a", {"content-type": "application/x-www-form-urlencoded"}
+    )
+    assert "understood: block: " in costs.text
+    answer = web.send("/inside", b"\x1a\x45\xdf\xa3" + bytes(99), network=["cls"])
+    assert (answer.status, "videos go to the tab Predict" in answer.text) == (400, True)
+    assert "at most 20" in web.get("/searches/comparison?" + "&".join(["name=first"] * 21)).text
+
+
+def test_what_fails_is_said_on_a_whole_page(web: Web) -> None:
+    """With the tabs, where somebody opened an address; htmx puts a sentence into the page that is there."""
+    answer = web.get("/nothing", accept="text/html,application/xml;q=0.9,*/*;q=0.8")
+    assert answer.status == 404
+    assert b'<a href="/searches"' in answer.data
+    assert answer.data.count(b'role="alert"') == 1
+    assert b"<html" not in web.get("/nothing", accept="*/*").data
 
 
 def test_a_password(predictors: dict[str, Predictor]) -> None:

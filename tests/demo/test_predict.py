@@ -106,6 +106,26 @@ def test_a_video(web: Web, tmp_path: Path) -> None:
     assert (both.status, both.text) == (400, "A video goes through one network: choose one.")
 
 
+@pytest.mark.parametrize(("states", "count", "said"), [
+    (0, 2, "the first 4 frames"), (1, 2, "the first 4 frames"), (0, -2, " 2 frames"), (9, -2, " 2 frames"),
+])  # fmt: skip
+def test_a_video_that_does_not_tell_its_length(
+    web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, states: int, count: int, said: str
+) -> None:
+    """As what a browser records says 0; of a file that was cut it is wrong."""
+
+    class Reader(VideoReader):
+        def __init__(self, path: Path) -> None:
+            super().__init__(path)
+            self.frames = states
+
+    monkeypatch.setattr("ean_core.demo.uploads.VideoReader", Reader)
+    text = web.send("/predict", film(tmp_path / "in.mp4", LIMITS.frames + count), network=["crowd"]).text
+    assert LIMITS.frames == 4
+    assert said in text
+    assert " of " not in text
+
+
 def test_a_video_of_large_frames(web: Web, tmp_path: Path) -> None:
     assert LIMITS.pixels < 800 * 600
     writer = cv2.VideoWriter(str(tmp_path / "a.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 10, (800, 600))

@@ -64,6 +64,24 @@ def test_a_search_that_runs(copies: Path) -> None:
         assert web.get("/searches?name=second").status == 200
 
 
+def test_a_search_that_cannot_be_read_leaves_the_others(copies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (copies / "first" / "search.jsonl").write_text("no line of a search\n")
+    with serving({}, [copies]) as web:
+        for path in ("/searches", "/searches?name=first"):
+            answer = web.get(path)
+            assert answer.status == 400
+            assert answer.data.count(b'role="alert"') == 1
+            assert b"<option>second" in answer.data
+
+        def refused(_: Searches) -> dict[str, Path]:
+            raise PermissionError(13, "Permission denied", str(copies))
+
+        monkeypatch.setattr(Searches, "find", refused)
+        for path in ("/searches/live?name=first", "/searches"):
+            answer = web.get(path)
+            assert (answer.status, str(copies) in answer.text) == (400, False)  # the paths of this machine stay on it
+
+
 def test_the_front_is_that_of_two_loops(work_dirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setattr("ean_core.figures.pareto_front.pareto_front", lambda *args: seen.append(args))

@@ -1,5 +1,6 @@
 """The configs of the package by short names, and by MMEngine's: `ean_core::seg/ean_se_voc.py`."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,9 @@ def test_each_name_that_is_listed_is_found() -> None:
         ("seg/ean_se_vco", "did you mean 'seg/ean_se_voc' or "),
         ("zzz", "config 'zzz' does not exist: name a file, or one of those that 'ean configs' lists"),
         ("_base_/runtime/seg", "does not exist"),
+        ("", "config '' does not exist: name a file, or one of those that 'ean configs' lists"),
+        ("ean_se_voc.yaml", "config 'ean_se_voc.yaml' does not exist: did you mean 'ean_se_voc'"),
+        ("ean_se_voc.v2", "config 'ean_se_voc.v2' does not exist: did you mean 'ean_se_voc'"),
     ],
 )
 def test_an_unknown_name(name: str, said: str) -> None:
@@ -56,6 +60,18 @@ def test_an_unknown_name(name: str, said: str) -> None:
         find_config(name)
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", [".", "/", "..", "mine"])
+def test_a_folder_is_no_config(name: str, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(UserError, match=f"^'{re.escape(name)}' is a folder, not a config"):
+        find_config(name)
+
+
+def test_a_folder_does_not_hide_a_name(tmp_path: Path) -> None:
+    (tmp_path / "ean_se_voc").mkdir()
+    assert find_config("ean_se_voc") == SEG / "ean_se_voc.py"
 
 
 def test_a_config_by_name_is_that_of_its_file(small_voc: Path) -> None:

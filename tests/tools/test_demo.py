@@ -32,6 +32,7 @@ def test_mistakes_are_one_line(tool, capsys, tmp_path: Path) -> None:
     pytest.importorskip("fastapi")
     assert "there is no folder" in mistake(tool, capsys, "--work-dir", str(tmp_path / "a"))
     assert "--port" in mistake(tool, capsys, "--port", "70000")
+    assert "--password is empty" in mistake(tool, capsys, "--password", "")
     assert "does not exist" in mistake(tool, capsys, str(tmp_path / "a.pth"))
     assert "cannot be listened at" in mistake(tool, capsys, "--host", "192.0.2.1")
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -62,6 +63,8 @@ def test_networks_have_short_names(tmp_path: Path) -> None:
     assert [name.split("/")[-3:] for name in load_networks([str(p) for p in paths], None, ())] == [
         [tmp_path.name, "a", "best"], [tmp_path.name, "b", "best"], ["c", "b", "best"],
     ]  # fmt: skip
+    other = os.path.join(os.path.dirname(two[0]), ".", "best.pth")
+    assert list(load_networks([two[0], other], None, ())) == ["a/best"]  # the same file, written in another way
     with pytest.raises(UserError):
         load_networks([str(TOOL)], None, ())
 

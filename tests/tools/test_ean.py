@@ -31,12 +31,19 @@ def test_help_lists_every_tool_and_imports_none():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "near"), [("trian", "train"), ("prepare-data", "prepare_data"), ("xyz", " or ".join(TOOLS))]
+    ("wrong", "hint"),
+    [
+        ("trian", "did you mean train?"),
+        ("prepare-data", "did you mean prepare_data?"),
+        ("xyz", "'ean --help' lists them"),
+        ("", "'ean --help' lists them"),
+        ("../x", "'ean --help' lists them"),
+    ],
 )
-def test_an_unknown_command_is_one_line(wrong, near, fresh):
+def test_an_unknown_command_is_one_line(wrong, hint, fresh):
     ran = fresh.apply(run_program, (EAN, wrong))
     assert (ran.status, ran.out) == (2, "")
-    assert ran.err == f"error: there is no command '{wrong}': did you mean {near}?\n"
+    assert ran.err == f"error: there is no command '{wrong}': {hint}\n"
 
 
 @pytest.mark.parametrize("name", ["train", "doctor"])

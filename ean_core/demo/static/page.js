@@ -29,8 +29,10 @@ let drawing = null;
 
 function showBox(card) {
   const view = card.querySelector(".view"), box = view.querySelector(".box");
-  const [left, top, right, bottom] = FIELDS.map((name) => Number(card.querySelector(`[name=${name}]`).value));
   const width = Number(view.dataset.width), height = Number(view.dataset.height);
+  const [left, top, right, bottom] = FIELDS.map((name, i) =>
+    Math.min(Math.max(Number(card.querySelector(`[name=${name}]`).value), 0), i % 2 ? height : width), // it counts what lies in the picture
+  );
   box.hidden = false;
   box.style.left = `${(100 * Math.min(left, right)) / width}%`;
   box.style.top = `${(100 * Math.min(top, bottom)) / height}%`;
@@ -148,6 +150,10 @@ document.addEventListener("htmx:xhr:progress", (event) => {
   if (!bar || !event.detail.lengthComputable) return;
   if (event.detail.loaded < event.detail.total) bar.value = (100 * event.detail.loaded) / event.detail.total;
   else bar.removeAttribute("value"); // sent: the network computes
+});
+document.addEventListener("htmx:beforeSwap", (event) => {
+  // A busy page answers a search that is watched with a sentence: what is shown stays, and is asked for again.
+  if (event.detail.target.id === "search" && event.detail.xhr.status === 503) event.detail.shouldSwap = false;
 });
 document.addEventListener("htmx:sendError", (event) => {
   const target = document.querySelector("#answers");
