@@ -1,4 +1,4 @@
-"""Convert ResNet weights of torchvision, the MM libraries, MoCo, DINO, timm or the EAN authors to ours."""
+"""Convert ResNet weights of torchvision, MM libraries, MoCo, DINO, timm or the EAN authors to ours."""
 
 from collections.abc import Sequence
 

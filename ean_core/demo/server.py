@@ -49,6 +49,8 @@ def serve(
         raise FileNotFoundError(f"there is no folder '{missing}': name the work directory of a search")
     if password == "":
         raise UserError("--password is empty: anybody could enter; name one, or leave the option out")
+    if not host:
+        raise UserError("--host is empty: name an address of this machine, or 0.0.0.0 for all of them")
     if not 0 <= port < 1 << 16:
         raise UserError(f"--port must lie in 0..65535, got {port}")
     networks = load_networks(checkpoints, device, trust)

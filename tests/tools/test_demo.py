@@ -32,6 +32,7 @@ def test_mistakes_are_one_line(tool, capsys, tmp_path: Path) -> None:
     pytest.importorskip("fastapi")
     assert "there is no folder" in mistake(tool, capsys, "--work-dir", str(tmp_path / "a"))
     assert "--port" in mistake(tool, capsys, "--port", "70000")
+    assert "--host is empty" in mistake(tool, capsys, "--host", "")
     assert "--password is empty" in mistake(tool, capsys, "--password", "")
     assert "does not exist" in mistake(tool, capsys, str(tmp_path / "a.pth"))
     assert "cannot be listened at" in mistake(tool, capsys, "--host", "192.0.2.1")
