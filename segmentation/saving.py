@@ -49,7 +49,7 @@ def saving(kinds: Collection[str], out: Path) -> Iterator[Save]:
             write_atomic(out / "polygons" / place.with_suffix(".geojson"), text)
         if "coco" in kinds:
             coco = coco or CocoFile(result.classes, background)
-            coco.add(path.name, result.labels)
+            coco.add((place.parent / path.name).as_posix(), result.labels)
 
     yield save
     if coco is not None:

@@ -35,7 +35,7 @@ def test_files_of_a_prediction(trained: Path, small_voc: Path, tmp_path: Path) -
     for kind in ("geojson", "coco"):
         runs.tool("predict")([*arguments, kind, "--out", str(tmp_path / "out")])
     model, coco = load(checkpoint=trained, device="cpu"), json.loads((tmp_path / "out" / "coco.json").read_text())
-    assert [image["file_name"] for image in coco["images"]] == ["0.png", "1.png"]
+    assert [image["file_name"] for image in coco["images"]] == ["deep/0.png", "deep/1.png"]
     for number in range(2):
         result = model(folder / f"{number}.png")
         with Image.open(tmp_path / "out" / "masks" / "deep" / f"{number}.png.png") as mask:
