@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ean_core.figures import label
 
 PANEL = 3.2  # inches
-LINE = 42  # characters of a title that fit above a panel
+LINE = 38  # characters of a title that fit above a panel
 
 
 class HeatMap(NamedTuple):
