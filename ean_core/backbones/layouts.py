@@ -1,13 +1,11 @@
 """Where in a checkpoint the weights of a ResNet lie: trainings wrap networks, and keep several of them in one file.
 
-| file | taken | left |
-|---|---|---|
-| MMPretrain's, MMSegmentation's, MMEngine's with an EMA | ``state_dict.backbone`` | ``ema_state_dict``, ``encoder_k`` |
-| MoCo v1 and v2 | ``module.encoder_q`` | ``module.encoder_k`` |
-| MoCo v3 | ``module.base_encoder`` | ``module.momentum_encoder`` |
-| DINO | ``teacher`` | ``student`` |
-| timm's, ConvNeXt's | ``state_dict``, ``model`` | ``state_dict_ema``, ``model_ema`` beside them |
-| any other | the one network that is there, under whatever prefix | |
+- MMPretrain's, MMSegmentation's, MMEngine's with an EMA: ``state_dict.backbone``, not ``ema_state_dict``, ``encoder_k``
+- MoCo v1 and v2: ``module.encoder_q``, not ``module.encoder_k``
+- MoCo v3: ``module.base_encoder``, not ``module.momentum_encoder``
+- DINO: ``teacher``, not ``student``
+- timm's, ConvNeXt's: ``state_dict`` or ``model``, not ``state_dict_ema`` or ``model_ema`` beside them
+- any other: the one network that is there, under whatever prefix
 
 The choices are those of the evaluations that come with these projects, timm's aside, which prefers the EMA.
 """
@@ -57,7 +55,7 @@ def choose_network(networks: Mapping[str, dict[str, torch.Tensor]], prefix: str 
 
     Args:
         networks: At least one.
-        prefix: The end of its name; ``None``: the only one, or the one that the table above names.
+        prefix: The end of its name; ``None``: the only one, or the one that the list above names.
 
     Raises:
         UserError: There is none of that name, or none that is to be preferred; the message has the names.

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,9 @@ def _is_ours(kind: Any) -> bool:
     if not isinstance(kind, str) or kind in LIBRARIES or kind in FUNCTIONS:
         return isinstance(kind, str)
     module, _, name = kind.rpartition(".")
+    if module.partition(".")[0] in OWN:
+        with suppress(ImportError):
+            import_module(module)  # registers what it has
     homes = [registry.module_dict[name].__module__ for registry in vars(root).values() if _has(registry, name)]
     own = [home for home in homes if home.split(".")[0] in OWN]
     return any(not module or home == module or home.startswith(f"{module}.") for home in own)

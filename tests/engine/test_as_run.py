@@ -11,6 +11,7 @@ from mmengine.config import Config
 
 from ean_core.checkpoint import read_checkpoint, write_checkpoint
 from ean_testing import runs
+from ean_testing.fresh import run_program
 
 ROOT = Path(__file__).resolve().parents[2]
 Tool = Callable[[str], Callable[[list[str]], None]]
@@ -52,6 +53,15 @@ def test_again_from_its_own_config(run: tuple[Path, str], tool: Tool, monkeypatc
     tool("test")([f"w/{name}.py", "w/best.pth", "--work-dir", "t1", "--cfg-options", runs.new_name()])
     tool("test")(["again/best.pth", "--cfg-options", runs.new_name()])
     assert scores(folder / "t1" / "test.json") == scores(folder / "again" / "test.json")
+
+
+def test_a_checkpoint_alone_in_a_process_of_its_own(run: tuple[Path, str], fresh: Any) -> None:
+    """There nothing has been imported before."""
+    folder, name = run
+    more = ["--tta"] if name.endswith("voc") else []
+    program = ROOT / "tools" / "test.py"
+    ran = fresh.apply(run_program, (program, "w/best.pth", *more), {"folder": folder})
+    assert ran.status == 0, ran.err
 
 
 def test_a_checkpoint_alone_builds_nothing_of_strangers(
