@@ -60,7 +60,7 @@ def read_points(path: str | Path) -> Points:
     if path.suffix.lower() not in readers:
         raise UserError(f"'{path}' is no {', '.join(POINT_SUFFIXES[:-1])} or {POINT_SUFFIXES[-1]} file of points")
     try:
-        values = np.asarray(readers[path.suffix.lower()](path), np.float64)
+        values = _as_numbers(readers[path.suffix.lower()](path))
     except UnicodeDecodeError as error:
         raise UserError(
             f"annotation '{path}' cannot be read: it is no text in UTF-8 (byte {error.start} is none): save it as such"
@@ -76,6 +76,13 @@ def read_points(path: str | Path) -> Points:
     if len(wrong):
         raise UserError(f"annotation '{path}': point {wrong[0] + 1} is not finite ({len(wrong)} such): correct it")
     return values
+
+
+def _as_numbers(content: Any) -> Points:
+    try:
+        return np.asarray(content, np.float64)
+    except (ValueError, TypeError, OverflowError):
+        raise UserError("its points are not all numbers: two a point, x and y in pixels, are wanted") from None
 
 
 def _read_csv(path: Path) -> list[list[float]]:
@@ -129,11 +136,20 @@ def _read_json(path: Path) -> Any:
 
 def _read_txt(path: Path) -> list[list[float]]:
     """JHU-CROWD++: a line a head, of which the first two numbers are x and y."""
-    rows = [line.split() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    for number, row in enumerate(rows, 1):
-        if len(row) < 2:
-            raise UserError(f"line {number} has {len(row)} numbers: x and y, and what may follow, are wanted")
-    return [[float(value) for value in row[:2]] for row in rows]
+    points = []
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+        if not (cells := line.split()):
+            continue
+        if len(cells) < 2:
+            raise UserError(f"line {number} has one number: x and y, and what may follow, are wanted")
+        try:
+            points.append([float(cell) for cell in cells[:2]])
+        except ValueError:
+            wrong = shortened(" ".join(cells[:2]))
+            raise UserError(
+                f"line {number}: {wrong} are not two numbers; x and y, and what may follow, are wanted"
+            ) from None
+    return points
 
 
 def _read_npy(path: Path) -> Any:

@@ -53,15 +53,15 @@ def _held_out(samples: list[Sample], split: str) -> list[Sample]:
     return hold_out(samples, order, HELD_OUT)[split == "val"]
 
 
-def _beside(folder: Path, pattern: str) -> list[Sample]:
-    """Images whose annotation lies beside them, ``NAME_ann.mat``, in the order of the numbers in their names."""
-    images = (path for path in folder.glob(pattern) if path.stem.rpartition("_")[2].isdigit())
-    ordered = sorted(images, key=lambda path: int(path.stem.rpartition("_")[2]))
+def _beside(folder: Path, before: str) -> list[Sample]:
+    """Images ``before`` + number + ``.jpg`` with ``NAME_ann.mat`` beside them, in the order of the numbers."""
+    numbers = {path: path.stem.removeprefix(before) for path in folder.glob(f"{before}*.jpg")}
+    ordered = sorted((path for path, number in numbers.items() if number.isdecimal()), key=lambda p: int(numbers[p]))
     return [Sample(path, path.with_name(f"{path.stem}_ann.mat")) for path in ordered]
 
 
 def _read_qnrf(folder: Path, split: str) -> list[Sample]:
-    samples = _beside(folder / ("Test" if split == "test" else "Train"), "img_*.jpg")
+    samples = _beside(folder / ("Test" if split == "test" else "Train"), "img_")
     return samples if split == "test" else _held_out(samples, split)
 
 
@@ -69,7 +69,7 @@ def _fold_reader(fold: int) -> Callable[[Path, str], list[Sample]]:
     """Fold k tests on the images 10 (k - 1) + 1 to 10 k."""
 
     def read(folder: Path, split: str) -> list[Sample]:
-        samples = _beside(folder, "*.jpg")
+        samples = _beside(folder, "")
         tested = [sample for sample in samples if (int(sample.image.stem) - 1) // 10 == fold - 1]
         return tested if split == "test" else _held_out([s for s in samples if s not in tested], split)
 
@@ -127,9 +127,14 @@ def layout_samples(root: str | Path, name: str, split: str) -> list[Sample]:
         FileNotFoundError: It is not there, or has no images.
     """
     layout, folder = LAYOUTS[name], find_layout(root, name)
-    samples = layout.read(folder, split) if folder is not None else []
-    if not samples:
+    if folder is None:
         raise FileNotFoundError(f"no {layout.title} in '{root}': a folder with {', '.join(layout.marks)} is wanted")
+    samples = layout.read(folder, split)
+    if not samples:
+        raise FileNotFoundError(
+            f"'{folder}' ({layout.title}) has none of the images for {split}: compare their names, or their list, "
+            "with docs/data_crowd.md"
+        )
     return samples
 
 

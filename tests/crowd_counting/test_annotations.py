@@ -93,6 +93,7 @@ def test_nobody_is_a_count_of_zero(tmp_path, name, content):
         ("a.npy", np.zeros(2), "shape (2,)"),
         ("a.npy", np.array([{"x": 1}], object), "it is no array of numbers: write it with numpy.save"),
         ("a.npy", b"not an array", "it is no array of numbers"),
+        ("a.json", f"[[1, {'9' * 400}]]", "its points are not all numbers"),
         ("a.npy", np.array([["1", "2"]]), "it holds <U1, and no numbers"),
         ("a.mat", b"not a mat file", "cannot be read"),
         ("a.mat", encode_mat(POINTS)[:200], "cannot be read"),

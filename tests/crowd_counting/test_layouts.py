@@ -15,6 +15,7 @@ from crowd_counting.dataset import CrowdDataset, find_split
 from crowd_counting.layout_facts import prepare_layout
 from crowd_counting.layouts import LAYOUTS, find_layout
 from crowd_counting.shanghaitech import detect_part
+from ean_core.errors import UserError
 
 Write = Callable[..., Path]
 
@@ -199,8 +200,44 @@ def test_what_is_not_there(tmp_path: Path, own: Path) -> None:
 
 def test_a_line_that_is_no_point(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("1 2 3 4 0 0\n7\n")
-    with pytest.raises(ValueError, match=r"a\.txt' cannot be read: line 2 has 1 numbers"):
+    with pytest.raises(ValueError, match=r"a\.txt' cannot be read: line 2 has one number"):
         read_points(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("1 2 3 4 0 0\n\n\n7\n", "line 4 has one number"),  # blank lines count
+        ("1 2 3 4 0 0\n\nx y 1 1 0 0\n", "line 3: 'x y' are not two numbers; x and y"),
+    ],
+)
+def test_a_wrong_line_is_found_by_its_number(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "a.txt").write_text(text)
+    with pytest.raises(UserError, match=words):
+        read_points(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize("points", ["abc", np.array(["a", 1], dtype=object)], ids=["text", "cells"])
+def test_a_mat_file_of_other_things(tmp_path: Path, points: object) -> None:
+    savemat(tmp_path / "1_ann.mat", {"annPoints": points})
+    with pytest.raises(UserError, match=r"1_ann\.mat' cannot be read: its points are not all numbers: two a point"):
+        read_points(tmp_path / "1_ann.mat")
+
+
+@pytest.mark.parametrize("name", ["a_7.jpg", "²1.jpg", "copy.jpg"])
+def test_images_of_other_names_are_left_aside(cc50: Path, image: Write, name: str) -> None:
+    """UCF_CC_50's images are numbers; what else lies in the folder is none of them."""
+    image(cc50 / "UCF_CC_50" / name)
+    assert len(find_split(cc50, "ucf_cc_50-1", "test")) == 10
+    assert check_crowd(cc50, "ucf_cc_50-1") == []
+
+
+@pytest.mark.parametrize("text", ["", "0001.jpg 0 1\n"])
+def test_a_list_without_a_known_image(nwpu: Path, text: str) -> None:
+    """The data set is there; what is missing are its images."""
+    (nwpu / "NWPU-Crowd" / "train.txt").write_text(text)
+    with pytest.raises(FileNotFoundError, match=r"NWPU-Crowd' \(NWPU-Crowd\) has none of the images for train: "):
+        find_split(nwpu, "nwpu", "train")
 
 
 def test_the_doctor_names_them(qnrf: Path, cc50: Path) -> None:
