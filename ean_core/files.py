@@ -159,12 +159,14 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
 def csv_line(columns: Sequence[str], row: Mapping[str, Any]) -> str:
     """A row of a CSV file, with its line break; what it lacks is left empty.
 
+    What UTF-8 has no form for, as bytes in a file's name that are no text, is written as ``\\udcff``.
+
     Raises:
         ValueError: It has what is no column.
     """
     text = io.StringIO()
     csv.DictWriter(text, columns, lineterminator="\n").writerow(row)
-    return text.getvalue()
+    return text.getvalue().encode(errors="backslashreplace").decode()
 
 
 def append_json_line(path: Path, entry: Mapping[str, Any]) -> None:

@@ -120,7 +120,8 @@ def command(main: Main) -> Main:
     def run(argv: Sequence[str] | None = None) -> None:
         keep_freed_memory()
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(line_buffering=True)  # a pipe would get nothing before some thousand characters
+            # A pipe would get nothing before some thousand characters; file names may have bytes that are no text.
+            sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
         with handling_signals(), warnings.catch_warnings():
             for text in UNIMPORTANT:
                 warnings.filterwarnings("ignore", text)

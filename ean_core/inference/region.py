@@ -24,6 +24,8 @@ def parse_region(text: str) -> Polygon:
         corners = tuple((float(x), float(y)) for x, y in (pair.split(",") for pair in text.split()))
     except ValueError:
         corners = ()
+    if len(corners) > 1 and corners[0] == corners[-1]:  # as GeoJSON ends a polygon
+        corners = corners[:-1]
     if len(corners) < 3 or not np.isfinite(corners).all():
         raise UserError(
             f'--region takes three or more corners in pixels, such as "10,20 300,20 300,200", got {shortened(text)}'

@@ -1,6 +1,7 @@
 """Folders, patterns and videos in, pictures and a table out; a model of known answers stands in for a network."""
 
 import csv
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -268,3 +269,13 @@ def test_a_video_that_stops_halfway_leaves_none(tmp_path: Path) -> None:
         predict_files(model, [str(tmp_path / "film.mp4")], tmp_path / "out")
     assert files(tmp_path / "out") == ["predictions.csv"]
     assert len(table(tmp_path / "out")) == 1  # of the frame that was done
+
+
+def test_a_name_that_is_no_text(tmp_path: Path) -> None:
+    name = os.fsdecode(b"a\xff.png")
+    write(tmp_path / "in", b_png=3)
+    (tmp_path / "in" / "b.png").rename(tmp_path / "in" / name)
+    assert predict_files(Fake(), [str(tmp_path / "in")], tmp_path / "out") == []  # type: ignore[arg-type]
+    (line,) = csv.DictReader((tmp_path / "out" / "predictions.csv").read_text().splitlines())
+    assert line["picture"] == "a\\udcff.png.png"
+    assert (tmp_path / "out" / f"{name}.png").is_file()

@@ -47,6 +47,7 @@ def test_the_whole_image_and_order_of_corners() -> None:
 
 
 def test_what_is_written() -> None:
+    assert parse_region("0,0 9,0 9,4 0,0") == parse_region("0,0 9,0 9,4")  # closed, as in GeoJSON
     corners = parse_region(" 0,0 10.5,0   10.5,4 ")
     assert corners == ((0, 0), (10.5, 0), (10.5, 4))
     assert area(corners) == 21
