@@ -32,7 +32,7 @@ def choose_loss(cfg: Config) -> None:
     """Write what ``cfg.loss`` chooses into the heads. Class weights that are there, as in a config as run, stay.
 
     Raises:
-        UserError: A class to be weighted does not occur in the training masks.
+        FileNotFoundError, UserError: A class to be weighted occurs in no training mask, or a mask cannot be read.
     """
     word, decoder, auxiliary = cfg.get("loss", "plain"), cfg.model.decode_head, cfg.model.get("auxiliary_head")
     if word == "ohem":
@@ -57,7 +57,11 @@ def class_names(dataset: Any) -> list[str]:
 
 
 def training_masks(cfg: Config) -> Iterable[NDArray[np.integer]]:
-    """The masks (H, W) that a training reads, as it understands them: 255 where a pixel has no class."""
+    """The masks (H, W) that a training reads, as it understands them: 255 where a pixel has no class.
+
+    Raises:
+        FileNotFoundError, UserError: One is missing, or cannot be read.
+    """
     from mmseg.registry import DATASETS
 
     with DefaultScope.overwrite_default_scope("mmseg"):
@@ -65,8 +69,11 @@ def training_masks(cfg: Config) -> Iterable[NDArray[np.integer]]:
     for index in range(len(dataset)):
         path = Path(dataset.get_data_info(index)["seg_map_path"])
         if not path.is_file():
-            continue  # the check of the data names it
-        labels = np.asarray(Image.open(path)).astype(np.int64)
+            raise FileNotFoundError(f"loss='weighted' reads the training masks, and '{path}' does not exist")
+        try:
+            labels = np.asarray(Image.open(path)).astype(np.int64)
+        except Exception as error:  # Pillow raises many types for damaged files
+            raise UserError(f"loss='weighted' reads the training masks, and '{path}' cannot be read") from error
         if cfg.train_dataloader.dataset.get("reduce_zero_label"):
             labels = np.where((labels == 0) | (labels == IGNORE), IGNORE, labels - 1)
         yield labels

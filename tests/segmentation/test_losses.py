@@ -93,3 +93,12 @@ def test_a_class_that_does_not_occur(load: Load) -> None:
         load("loss=focal")
     with pytest.raises(UserError, match="first 'b'"):
         median_frequency([np.zeros((2, 2), np.uint8)], ["a", "b"])
+
+
+@pytest.mark.parametrize("damage", ["missing", "cannot be read"])
+def test_a_mask_that_weights_need(numbered: Path, load: Load, damage: str) -> None:
+    mask = numbered / MASKS.format(read_list(numbered, "train")[1])
+    mask.unlink() if damage == "missing" else mask.write_bytes(b"no image")
+    arguments = ("--data-root", str(numbered), "--classes", str(numbered.parent / "names.txt"))
+    with pytest.raises((FileNotFoundError, UserError), match=f"'{mask}' (does not exist|cannot be read)"):
+        load("loss=weighted", "head=fcn", "train_list=train", arguments=arguments)
