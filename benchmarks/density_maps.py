@@ -27,9 +27,10 @@ from rich.console import Console
 from rich.table import Table
 from scipy.ndimage import gaussian_filter
 
-from crowd_counting.annotations import keep_inside, read_points
+from crowd_counting.annotations import keep_inside
 from crowd_counting.dataset import image_size
 from crowd_counting.density import adaptive_sigma, density_map
+from crowd_counting.points import read_points
 from crowd_counting.shanghaitech import PARTS, find_part, list_images
 
 Floats = NDArray[np.floating]

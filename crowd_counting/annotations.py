@@ -1,4 +1,4 @@
-"""Head points from annotation files, what happens to points outside the image, and the layout of one's own data.
+"""The people of images, what happens to points outside, and the layout of one's own data.
 
 One's own data need no code. Two layouts are read; images are what the reader of images takes::
 
@@ -11,31 +11,24 @@ list or folder for ``val`` a tenth of the training images is held out, always th
 ``val`` is tested on; with neither lists nor folders every image is a training image.
 
 An annotation is the points (x, y) of the heads, x to the right and y down, in pixels of the image as people see it: an
-EXIF orientation is applied, unless ``orientation`` says that the points were made on the pixels as stored. It is a .csv
-with two columns, or with a header that names ``x`` and ``y``; a .json with a list of pairs, or an object whose
-``points`` is one; a .npy with an array (N, 2); or a .mat as in ShanghaiTech or UCF-QNRF. No points at all mean no
-people.
+EXIF orientation is applied, unless ``orientation`` says that the points were made on the pixels as stored.
+:mod:`crowd_counting.points` has the formats. No points at all mean no people.
 """
 
 from __future__ import annotations
 
-import csv
-import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.io import loadmat
 
-from ean_core.data_check import read_names, require_whole_mat
-from ean_core.errors import UserError, first_line, shortened
+from crowd_counting.points import POINT_SUFFIXES, Points, read_points
+from ean_core.data_check import read_names
+from ean_core.errors import UserError
 from ean_core.images import ORIENTATIONS, SUFFIXES, Header, read_header, upright_points
 
-Points = NDArray[np.float64]
-POINT_SUFFIXES = (".csv", ".json", ".npy", ".mat")
 POLICIES = ("drop", "clip")
 
 
@@ -44,137 +37,6 @@ class Sample(NamedTuple):
 
     image: Path
     annotation: Path
-
-
-def read_points(path: str | Path) -> Points:
-    """The head points of one file, shape (N, 2), as x and y in pixels; duplicates are kept.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        UserError: It is not what its ending says, has other columns than two, or holds what is not a finite number.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"annotation '{path}' does not exist; add it (an empty .csv means no people)")
-    readers = {".csv": _read_csv, ".json": _read_json, ".npy": _read_npy, ".mat": _read_mat, ".txt": _read_txt}
-    if path.suffix.lower() not in readers:
-        raise UserError(f"'{path}' is no {', '.join(POINT_SUFFIXES[:-1])} or {POINT_SUFFIXES[-1]} file of points")
-    try:
-        values = _as_numbers(readers[path.suffix.lower()](path))
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"annotation '{path}' cannot be read: it is no text in UTF-8 (byte {error.start} is none): save it as such"
-        ) from None
-    except Exception as error:  # damaged files surface as any of a dozen exception types
-        reason = first_line(str(error)) or type(error).__name__
-        raise UserError(f"annotation '{path}' cannot be read: {reason}") from None
-    if values.size == 0:
-        return np.zeros((0, 2))
-    if values.ndim != 2 or values.shape[1] != 2:
-        raise UserError(f"annotation '{path}' has shape {values.shape}: give two columns, x and y")
-    wrong = np.flatnonzero(~np.isfinite(values).all(axis=1))
-    if len(wrong):
-        raise UserError(f"annotation '{path}': point {wrong[0] + 1} is not finite ({len(wrong)} such): correct it")
-    return values
-
-
-def _as_numbers(content: Any) -> Points:
-    try:
-        return np.asarray(content, np.float64)
-    except (ValueError, TypeError, OverflowError):
-        raise UserError("its points are not all numbers: two a point, x and y in pixels, are wanted") from None
-
-
-def _read_csv(path: Path) -> list[list[float]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
-    if not rows:
-        return []
-    columns, width = [0, 1], len(rows[0][1])
-    header = [cell.strip().lower() for cell in rows[0][1]]
-    if "x" in header and "y" in header:
-        columns = [header.index("x"), header.index("y")]
-        rows = rows[1:]
-    elif width != 2:
-        comma = "; separate them by a comma" if re.search(r"[;\t]", ",".join(header)) else ""
-        raise UserError(f"it has {width} columns: keep two, x and y, or name them in a header{comma}")
-    for line, row in rows:
-        if len(row) != width:
-            raise UserError(f"line {line} has {len(row)} columns, not {width}: correct it")
-    return [[_number(row[column], line) for column in columns] for line, row in rows]
-
-
-def _number(cell: str, line: int) -> float:
-    try:
-        return float(cell)
-    except ValueError:
-        found = f"{shortened(cell)} is no number" if cell.strip() else "a number is missing"
-        raise UserError(f"line {line}: {found}; write x,y in pixels, under a header x,y or none") from None
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"line {error.lineno} is no JSON ({error.msg}): correct it, or export the points again"
-        ) from None
-    except RecursionError:
-        raise UserError("it is nested too deeply: write a list of [x, y]") from None
-    if isinstance(content, dict):
-        if "points" not in content:
-            raise UserError("the object has no 'points'")
-        content = content["points"]
-    if not isinstance(content, list):
-        raise UserError("it is no list of [x, y]")
-    for number, point in enumerate(content, 1):
-        if not isinstance(point, list) or len(point) != 2 or not all(type(value) in (int, float) for value in point):
-            raise UserError(f"point {number} is {shortened(point)}: write it as [x, y], two numbers in pixels")
-    return content
-
-
-def _read_txt(path: Path) -> list[list[float]]:
-    """JHU-CROWD++: a line a head, of which the first two numbers are x and y."""
-    points = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
-        if not (cells := line.split()):
-            continue
-        if len(cells) < 2:
-            raise UserError(f"line {number} has one number: x and y, and what may follow, are wanted")
-        try:
-            points.append([float(cell) for cell in cells[:2]])
-        except ValueError:
-            wrong = shortened(" ".join(cells[:2]))
-            raise UserError(
-                f"line {number}: {wrong} are not two numbers; x and y, and what may follow, are wanted"
-            ) from None
-    return points
-
-
-def _read_npy(path: Path) -> Any:
-    try:
-        values = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        if isinstance(error, OSError):
-            raise
-        raise UserError("it is no array of numbers: write it with numpy.save, as an array (N, 2)") from None
-    if values.dtype.kind not in "iuf":
-        raise UserError(f"it holds {values.dtype}, and no numbers: write it with numpy.save, as an array (N, 2)")
-    return values
-
-
-def _read_mat(path: Path) -> Any:
-    require_whole_mat(path)
-    content = loadmat(path)
-    if "annPoints" in content:
-        return content["annPoints"]
-    if "image_info" not in content:
-        raise UserError("it has neither image_info (ShanghaiTech) nor annPoints (UCF-QNRF)")
-    try:
-        return content["image_info"][0, 0][0, 0]["location"]
-    except (IndexError, ValueError, TypeError):
-        raise UserError("its image_info is not ShanghaiTech's: image_info{1}.location is missing") from None
 
 
 def read_people(sample: Sample, orientation: str, out_of_frame: str) -> tuple[NDArray[np.float32], int]:

@@ -13,17 +13,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from crowd_counting.annotations import (
-    POINT_SUFFIXES,
-    Points,
-    Sample,
-    annotations_of,
-    keep_inside,
-    read_points,
-    to_upright,
-)
+from crowd_counting.annotations import Sample, annotations_of, keep_inside, to_upright
 from crowd_counting.dataset import SPLITS, find_split
 from crowd_counting.layouts import LAYOUTS
+from crowd_counting.points import POINT_SUFFIXES, Points, read_points
 from crowd_counting.shanghaitech import annotation_folder, find_part
 from ean_core.data_check import find_problems, report_problems, turned_note, unreadable
 from ean_core.images import SUFFIXES, Header, header_of, is_whole

@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 from scipy.io import loadmat
 
-from crowd_counting.annotations import Sample, keep_inside, read_points
+from crowd_counting.annotations import Sample, keep_inside
 from crowd_counting.check import check_crowd
+from crowd_counting.points import read_points
 from crowd_counting.shanghaitech import COUNTS, PARTS, find_part, list_images
 
 # The published total, and that of another copy that circulates.

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from crowd_counting.annotations import keep_inside, read_points
+from crowd_counting.annotations import keep_inside
 from crowd_counting.check import check_crowd
 from crowd_counting.layouts import FOLDS, LAYOUTS, counted, find_layout, layout_samples
+from crowd_counting.points import read_points
 from ean_core.data_check import read_names
 from ean_core.errors import UserError
 from ean_core.images import read_header

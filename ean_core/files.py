@@ -151,9 +151,14 @@ def write_json_lines(path: Path, entries: Iterable[Mapping[str, Any]]) -> None:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a CSV file whole or not at all, with a line of headers; what a row lacks is left empty."""
+    """Write a CSV file whole or not at all; see :func:`csv_text`."""
+    write_atomic(path, csv_text(columns, rows))
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """A CSV file's text, with a line of headers; what a row lacks is left empty."""
     lines = [csv_line(columns, dict(zip(columns, columns, strict=True))), *(csv_line(columns, row) for row in rows)]
-    write_atomic(path, "".join(lines))
+    return "".join(lines)
 
 
 def csv_line(columns: Sequence[str], row: Mapping[str, Any]) -> str:

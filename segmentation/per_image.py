@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -76,6 +74,10 @@ def boundary_scores(predicted: Labels, truth: Labels, tolerance: float = TOLERAN
     return scores
 
 
+COLUMNS = ("image", "mIoU", "aAcc", "BF", "worst class", "its IoU")
+"""Of the table of images."""
+
+
 @METRICS.register_module()
 class ImageMetric(SampleMetric):
     """``BF``, the boundary F-score in percent: its mean over the classes of an image, and over the images.
@@ -124,12 +126,3 @@ class ImageMetric(SampleMetric):
         self.rows = sorted((row for row, *_ in results), key=lambda row: (row["mIoU"], row["image"]))
         found = [row["BF"] for row in self.rows if row["BF"] != ""]
         return {"BF": sum(found) / len(found) if found else math.nan}
-
-
-def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The table of images as text."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else ["image"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from ean_core.figures import save_figure
-from ean_core.files import write_atomic
+from ean_core.files import write_csv
 from ean_core.images import read_image
 from ean_core.inference.drawing import picture_name, save_png, stack
-from segmentation.per_image import ImageMetric, to_csv
+from segmentation.per_image import COLUMNS, ImageMetric
 from segmentation.voc import IGNORE
 
 HEIGHT = 240  # small panels are enlarged to at least this many pixels, but to no more than twice as many in width
@@ -147,7 +147,7 @@ class PreviewHook(Hook):
             if isinstance(metric, ImageMetric) and is_main_process():
                 from ean_core.figures.confusion import confusion_matrix  # Matplotlib is slow to import
 
-                write_atomic(Path(runner.work_dir, "images.csv"), to_csv(metric.rows))
+                write_csv(Path(runner.work_dir, "images.csv"), COLUMNS, metric.rows)
                 figure = confusion_matrix(metric.confusion, metric.dataset_meta["classes"])
                 save_figure(figure, Path(runner.work_dir, "confusion.png"))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import time
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from ean_core.demo.kept import Grid, Kept, Result
 from ean_core.demo.limits import Limits
 from ean_core.demo.uploads import opened_video, read_picture, reduce
 from ean_core.errors import UserError
+from ean_core.files import csv_text
 from ean_core.images import Picture
 from ean_core.inference import Predictor
 from ean_core.inference.drawing import to_png
@@ -144,11 +144,7 @@ def predict_video(networks: dict[str, Predictor], file: BinaryIO, limits: Limits
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
+    return csv_text(list(rows[0]), rows).encode()
 
 
 def _jpeg(picture: Picture) -> bytes:

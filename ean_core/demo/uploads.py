@@ -11,12 +11,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
-import numpy as np
 from PIL import Image
 
 from ean_core.demo.limits import Limits, RefusedError
 from ean_core.errors import UserError
 from ean_core.images import Picture, decode_image
+from ean_core.inference.drawing import reduced
 from ean_core.inference.video import VideoReader
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
@@ -66,13 +66,11 @@ def read_picture(file: BinaryIO, limits: Limits) -> tuple[Picture, str]:
 
 def reduce(picture: Picture, limits: Limits) -> tuple[Picture, str]:
     """A picture whose longer side is at most ``limits.side``, and a note where that is not its own."""
-    height, width = picture.shape[:2]
-    scale = limits.side / max(height, width)
-    if scale >= 1:
+    smaller = reduced(picture, limits.side)
+    if smaller is picture:
         return picture, ""
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    smaller = np.array(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
-    return smaller, f"reduced from {width} x {height} to {size[0]} x {size[1]} pixels"
+    (height, width), (tall, wide) = picture.shape[:2], smaller.shape[:2]
+    return smaller, f"reduced from {width} x {height} to {wide} x {tall} pixels"
 
 
 @contextmanager

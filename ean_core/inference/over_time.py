@@ -28,4 +28,4 @@ def write_over_time(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], t
 
     seconds = [float(row["seconds"]) for row in rows]
     curves = {column.replace("_", " "): [float(row[column]) for row in rows] for column in known}
-    save_figure(over_time(seconds, curves, target.name), path.with_suffix(".png"))
+    save_figure(over_time(seconds, curves, target.stem), path.with_suffix(".png"))

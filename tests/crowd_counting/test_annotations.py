@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from crowd_counting.annotations import clamp, find_samples, hold_out, keep_inside, read_points
+from crowd_counting.annotations import clamp, find_samples, hold_out, keep_inside
+from crowd_counting.points import read_points
 from crowd_counting.toy_crowds import encode_mat
 
 POINTS = np.array([(1.5, 2.25), (30, 40), (30, 40), (-3.5, 1000)])

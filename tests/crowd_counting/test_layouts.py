@@ -9,11 +9,11 @@ import pytest
 from scipy.io import savemat
 
 from crowd_counting import layout_facts
-from crowd_counting.annotations import read_points
 from crowd_counting.check import check_crowd
 from crowd_counting.dataset import CrowdDataset, find_split
 from crowd_counting.layout_facts import prepare_layout
 from crowd_counting.layouts import LAYOUTS, find_layout
+from crowd_counting.points import read_points
 from crowd_counting.shanghaitech import detect_part
 from ean_core.errors import UserError
 

@@ -11,9 +11,9 @@ import torch
 from mmengine.evaluator import Evaluator
 
 from crowd_counting import metric as module
-from crowd_counting.annotations import read_points
 from crowd_counting.dataset import find_split
 from crowd_counting.metric import CrowdMetric, Row, by_crowd_size, count_errors, grid_errors, to_csv, worst
+from crowd_counting.points import read_points
 from crowd_counting.toy_crowds import make_toy_crowd
 
 

@@ -14,8 +14,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from PIL import Image
 
-from crowd_counting.annotations import read_points
 from crowd_counting.dataset import find_split
+from crowd_counting.points import read_points
 from ean_core.checkpoint import read_checkpoint
 from ean_core.files import read_json_lines
 from ean_core.images import read_image

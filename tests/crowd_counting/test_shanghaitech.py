@@ -8,8 +8,8 @@ import pytest
 
 import crowd_counting.facts
 import crowd_counting.shanghaitech
-from crowd_counting.annotations import read_points
 from crowd_counting.facts import prepare_shanghaitech
+from crowd_counting.points import read_points
 from crowd_counting.shanghaitech import (
     COUNTS,
     detect_part,

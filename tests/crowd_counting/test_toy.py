@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from scipy.io import loadmat
 
-from crowd_counting.annotations import read_points
 from crowd_counting.check import check_crowd
 from crowd_counting.dataset import CrowdDataset
+from crowd_counting.points import read_points
 from crowd_counting.shanghaitech import find_shanghaitech
 from crowd_counting.toy_crowds import draw_scene, encode_mat, make_toy_crowd
 

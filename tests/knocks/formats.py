@@ -19,9 +19,10 @@ from PIL import Image
 
 from classification.datasets import check_files
 from classification.sources import read_source
-from crowd_counting.annotations import find_samples, read_points
+from crowd_counting.annotations import find_samples
 from crowd_counting.check import check_crowd
 from crowd_counting.dataset import read_image as read_crowd_image
+from crowd_counting.points import read_points
 from crowd_counting.toy_crowds import encode_mat
 from ean_core.cells import Genotype
 from ean_core.checkpoint import read_checkpoint, write_checkpoint

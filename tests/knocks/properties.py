@@ -23,7 +23,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from classification.sources import read_source
-from crowd_counting.annotations import read_points
+from crowd_counting.points import read_points
 from ean_core.cells import Genotype
 from ean_core.checkpoint import read_checkpoint, write_checkpoint
 from ean_core.engine import load_config

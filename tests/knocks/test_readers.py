@@ -8,7 +8,8 @@ import pytest
 from scipy.io import savemat
 
 from classification.sources import read_source
-from crowd_counting.annotations import find_samples, read_points
+from crowd_counting.annotations import find_samples
+from crowd_counting.points import read_points
 from ean_core.errors import UserError
 from ean_core.files import read_json_lines, write_json_lines
 from ean_core.images import read_image

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ean_core.figures.confusion import confusion_matrix
-from segmentation.per_image import ImageMetric, boundary_scores, to_csv
+from ean_core.files import csv_text
+from segmentation.per_image import COLUMNS, ImageMetric, boundary_scores
 
 Labels = NDArray[np.uint8]
 NAMES = ("background", "cat", "dog", "sheep")
@@ -109,7 +110,7 @@ def test_the_table_and_the_matrix() -> None:
     assert [row["mIoU"] for row in metric.rows] == sorted(row["mIoU"] for row in metric.rows)
     for row in metric.rows:
         assert (row["mIoU"], row["BF"], row["its IoU"]) == pytest.approx(expected[row["image"]], abs=1e-3)
-    lines = to_csv(metric.rows).splitlines()
+    lines = csv_text(COLUMNS, metric.rows).splitlines()
     assert lines[0] == "image,mIoU,aAcc,BF,worst class,its IoU"
     assert len(lines) == 4
 
