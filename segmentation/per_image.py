@@ -22,19 +22,11 @@ TOLERANCE = 0.0075
 Labels = NDArray[np.integer]
 
 
-def boundaries(labels: Labels, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Pixels with a neighbour (left, right, above, below) of another label; ignored pixels neither have nor are one.
-
-    Args:
-        labels: (H, W).
-        valid: The pixels that count, (H, W).
-
-    Returns:
-        (H, W).
-    """
+def boundaries(labels: Labels) -> NDArray[np.bool_]:
+    """Pixels with a neighbour (left, right, above, below) of another label; labels and result are (H, W)."""
     found = np.zeros(labels.shape, bool)
     for here, there in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
-        differs = (labels[here] != labels[there]) & valid[here] & valid[there]
+        differs = labels[here] != labels[there]
         found[here] |= differs
         found[there] |= differs
     return found
@@ -48,17 +40,24 @@ def boundary_scores(predicted: Labels, truth: Labels, tolerance: float = TOLERAN
     boundary, ``R`` the share of the true ones that lie within it of the predicted, and ``F = 2 P R / (P + R)``.
     Distances are Euclidean. A class with a boundary in one of the two alone scores 0, one without any is left out.
 
+    Pixels of 255 take, in both, the label of the nearest pixel that counts. So an outline under a band of 255, as VOC
+    has one around every object, lies in its middle, and nothing is said of an object that is 255 as a whole.
+
     Args:
         predicted: Classes (H, W).
-        truth: Classes (H, W); pixels of 255 count in neither, and where they begin is no boundary.
+        truth: Classes (H, W), or 255.
         tolerance: As a share of the image's diagonal.
 
     Returns:
         In [0, 1], by class.
     """
-    valid = truth != IGNORE
+    ignored = truth == IGNORE
+    if ignored.all():
+        return {}
+    nearest = tuple(distance_transform_edt(ignored, return_distances=False, return_indices=True))
+    predicted, truth = predicted[nearest], truth[nearest]
     reach = tolerance * math.hypot(*truth.shape)
-    outlines = boundaries(predicted, valid), boundaries(truth, valid)
+    outlines = boundaries(predicted), boundaries(truth)
     classes = {
         int(k) for labels, edge in zip((predicted, truth), outlines, strict=True) for k in np.unique(labels[edge])
     }

@@ -17,17 +17,25 @@ Labels = NDArray[np.uint8]
 NAMES = ("background", "cat", "dog", "sheep")
 
 
-def outline(labels: Labels, truth: Labels, k: int) -> list[tuple[int, int]]:
-    """Pixels of a class beside a pixel of another one, both of which count."""
-    height, width = truth.shape
+def filled(labels: Labels, truth: Labels) -> Labels:
+    """Ignored pixels with the label of the nearest pixel that counts."""
+    known = np.argwhere(truth != 255)
+    result = labels.copy()
+    for y, x in np.argwhere(truth == 255):
+        v, u = min(known, key=lambda place: math.dist(place, (y, x)))
+        result[y, x] = labels[v, u]
+    return result
+
+
+def outline(labels: Labels, k: int) -> list[tuple[int, int]]:
+    """Pixels of a class beside a pixel of another one."""
+    height, width = labels.shape
     found = []
     for y in range(height):
         for x in range(width):
-            if truth[y, x] == 255 or labels[y, x] != k:
-                continue
             beside = [(y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)]
-            inside = [(v, u) for v, u in beside if 0 <= v < height and 0 <= u < width and truth[v, u] != 255]
-            if any(labels[place] != k for place in inside):
+            inside = [(v, u) for v, u in beside if 0 <= v < height and 0 <= u < width]
+            if labels[y, x] == k and any(labels[place] != k for place in inside):
                 found.append((y, x))
     return found
 
@@ -41,8 +49,9 @@ def reference(predicted: Labels, truth: Labels, tolerance: float) -> dict[int, f
         return sum(near) / len(near)
 
     scores = {}
+    predicted, truth = filled(predicted, truth), filled(truth, truth)
     for k in range(len(NAMES)):
-        found, wanted = outline(predicted, truth, k), outline(truth, truth, k)
+        found, wanted = outline(predicted, k), outline(truth, k)
         if not found and not wanted:
             continue
         scores[k] = 0.0
@@ -53,7 +62,10 @@ def reference(predicted: Labels, truth: Labels, tolerance: float) -> dict[int, f
 
 
 def scene(seed: int, height: int = 30, width: int = 40) -> tuple[Labels, Labels]:
-    """Truth of rectangles with a stripe of 255, and a prediction that is shifted and has a wrong patch."""
+    """Truth of rectangles with a stripe of 255, and a prediction that is shifted and has a wrong patch.
+
+    The stripe has two pixels, so that no ignored pixel lies midway between two that count.
+    """
     generator = np.random.default_rng(seed)
     truth = np.zeros((height, width), np.uint8)
     for k in (1, 2):
@@ -61,7 +73,7 @@ def scene(seed: int, height: int = 30, width: int = 40) -> tuple[Labels, Labels]
         truth[y : y + 12, x : x + 10] = k
     predicted = np.roll(truth, (1, 2), (0, 1))
     predicted[:4, :4] = 3
-    truth[:, 20] = 255
+    truth[:, 20:22] = 255
     return predicted, truth
 
 
@@ -79,6 +91,20 @@ def test_limits() -> None:
     assert set(boundary_scores(np.where(truth == 255, 0, truth), truth).values()) == {1.0}
     assert boundary_scores(np.zeros_like(truth), np.zeros_like(truth)) == {}
     assert boundary_scores(predicted, np.full_like(truth, 255)) == {}
+
+
+def test_outlines_that_are_ignored_have_their_place_in_the_middle() -> None:
+    """VOC's masks have a band of 255 around every object: no pixel of one class lies beside one of another."""
+    y, x = np.mgrid[:60, :60] - 29.5
+    radius = np.hypot(y, x)
+    truth = np.where(radius < 20, 1, 0).astype(np.uint8)
+    truth[abs(radius - 20) < 2] = 255
+    within, outside = (np.where(radius < limit, 1, 0).astype(np.uint8) for limit in (20, 27))
+    assert boundary_scores(within, truth) == {0: 1.0, 1: 1.0}
+    assert set(boundary_scores(outside, truth).values()) == {0.0}
+    truth[:5, :5] = 255  # an object that is ignored as a whole
+    within[1:4, 1:4] = 2
+    assert boundary_scores(within, truth) == {0: 1.0, 1: 1.0}
 
 
 def test_the_table_and_the_matrix() -> None:
